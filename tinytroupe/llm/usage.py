@@ -40,3 +40,12 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.retries + other.retries,
         )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls - other.calls,
+            self.prompt_tokens - other.prompt_tokens,
+            self.completion_tokens - other.completion_tokens,
+            self.cached_tokens - other.cached_tokens,
+            self.retries - other.retries,
+        )

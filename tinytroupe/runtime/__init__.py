@@ -1,0 +1,1 @@
+"""The ground everything stands on: time, the door into the event loop, seeded generators."""

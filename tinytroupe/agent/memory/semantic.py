@@ -1,0 +1,248 @@
+"""What a person knows, whenever it was learnt."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from tinytroupe.agent.memory.embedding import Embed, Embedder, VectorIndex
+from tinytroupe.agent.memory.entry import Memory, as_memory, plain_text
+from tinytroupe.agent.memory.episodic import FROM_SETTINGS, Source
+from tinytroupe.agent.memory.retention import fifo
+from tinytroupe.agent.memory.shelf import Shelf, checked_size, is_size
+from tinytroupe.config import config_manager
+
+_MAX_CHARACTERS = 8_000  # embedding models read about 8000 tokens, and a token is a character at least
+
+
+class SemanticMemory:
+    """Knowledge that is found by meaning: facts, documents, summaries.
+
+    With an embedding function, search compares the meaning of texts (cosine of their embeddings, exact). Storing
+    never waits for the model: a search first asks for the vectors of what came since the last one, in batches, the
+    target among them; `index_async` does so ahead of time. Without the function, search compares words (see
+    `LexicalIndex`). When full, what was stored first goes first. Safe to use from several threads.
+
+    Parameters
+    ----------
+    max_size
+        Bound on entries; 0 or None = unbounded. Not given = ``MAX_SEMANTIC_MEMORY_SIZE`` of the settings.
+    embed
+        Turns texts into vectors: `ChatModel.embed`, or an `Embedder` that several persons share.
+    call
+        How synchronous code waits for a coroutine function, called as ``call(function, *args)``: `Portal.call`. Without
+        it, the synchronous search compares words even where there are embeddings.
+
+    Raises
+    ------
+    ValueError
+        The bound is negative.
+    """
+
+    def __init__(
+        self,
+        max_size: int | Literal[Source.SETTINGS] | None = FROM_SETTINGS,
+        embed: Embed | Embedder | None = None,
+        *,
+        call: Callable[..., list[Memory]] | None = None,
+    ) -> None:
+        self._max_size = max_size if max_size is FROM_SETTINGS else checked_size(max_size)
+        self._embedder = embed if embed is None or isinstance(embed, Embedder) else Embedder(embed)
+        self._call = call
+        self._lock = threading.RLock()
+        self._shelf = Shelf()
+        self._vectors = VectorIndex()
+
+    @property
+    def max_size(self) -> int | None:
+        """Bound on entries; None = unbounded. Lowering it drops entries at once."""
+        if self._max_size is FROM_SETTINGS:
+            return config_manager.get("max_semantic_memory_size") or None
+        return self._max_size
+
+    @max_size.setter
+    def max_size(self, size: int | Literal[Source.SETTINGS] | None) -> None:
+        bound = size if size is FROM_SETTINGS else checked_size(size)
+        with self._lock:
+            self._max_size = bound
+            self._settle()
+
+    def store(self, value: Memory | Mapping[str, Any] | str) -> Memory:
+        """Remember a fact.
+
+        Parameters
+        ----------
+        value
+            An entry, a mapping that makes one, or a text.
+
+        Returns
+        -------
+        Memory
+            The entry with its sequence number.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none of these.
+        """
+        entry = _knowledge(value)
+        with self._lock:
+            stored = self._shelf.add(entry)
+            self._shelf.commit()
+            self._settle()
+        return stored
+
+    def store_all(self, values: Iterable[Memory | Mapping[str, Any] | str]) -> None:
+        """Remember facts in order; where one of them is malformed, none is stored."""
+        for entry in [_knowledge(value) for value in values]:
+            self.store(entry)
+
+    async def store_async(self, value: Memory | Mapping[str, Any] | str) -> Memory:
+        """Remember a fact and ask for its vector at once."""
+        stored = self.store(value)
+        await self.index_async()
+        return stored
+
+    async def store_all_async(self, values: Iterable[Memory | Mapping[str, Any] | str]) -> None:
+        """Remember facts and ask for their vectors at once, in batches."""
+        self.store_all(values)
+        await self.index_async()
+
+    async def index_async(self) -> None:
+        """Ask for the vectors of what was stored since the last search; nothing happens without embeddings.
+
+        Raises
+        ------
+        ModelError
+            What the model raises; the entries stay, and the next search asks again.
+        """
+        await self._index(())
+
+    def retrieve_relevant(self, relevance_target: str, top_k: int = 20) -> list[Memory]:
+        """Return the entries nearest to a text, best first.
+
+        With an embedding function and a way to wait for it (`call`) by meaning, else by words.
+
+        Parameters
+        ----------
+        relevance_target
+            What to look for.
+        top_k
+            How many entries at most.
+
+        Raises
+        ------
+        ValueError
+            `top_k` is negative.
+        ModelError
+            What the model raises.
+        """
+        if self._embedder is not None and self._call is not None:
+            return self._call(self.retrieve_relevant_async, relevance_target, top_k)
+        with self._lock:
+            self._settle()
+            return self._shelf.find(relevance_target, _checked(top_k))
+
+    async def retrieve_relevant_async(self, relevance_target: str, top_k: int = 20) -> list[Memory]:
+        """Return the entries nearest to a text, best first: by meaning, without an embedding function by words."""
+        _checked(top_k)
+        target = relevance_target[:_MAX_CHARACTERS]
+        if self._embedder is None or not target.strip():
+            with self._lock:
+                self._settle()
+                return self._shelf.find(target, top_k)
+        (vector,) = await self._index((target,))
+        with self._lock:
+            self._settle()
+            return [self._shelf.entries[number] for number in self._vectors.search(vector, top_k)]
+
+    def retrieve_all(self, item_type: str | None = None) -> list[Memory]:
+        """Return all entries in the order of storing; with `item_type` only those of this kind."""
+        with self._lock:
+            self._settle()
+            entries = list(self._shelf.entries.values())
+        return entries if item_type is None else [entry for entry in entries if entry.kind == item_type]
+
+    def count(self) -> int:
+        """Return the number of entries."""
+        with self._lock:
+            self._settle()
+            return len(self._shelf.entries)
+
+    def clear(self) -> None:
+        """Forget everything, for good."""
+        with self._lock:
+            self._shelf.clear(list(self._shelf.entries))
+            self._vectors = VectorIndex()
+
+    def encode_state(self) -> dict[str, Any]:
+        """Return all entries as JSON can hold them, as far as the contents can; vectors are not part of it."""
+        with self._lock:
+            self._settle()
+            return self._shelf.encode()
+
+    def decode_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `encode_state` returned, in place of what is there.
+
+        Raises
+        ------
+        ValueError
+            It is something else; nothing is changed.
+        """
+        shelf = Shelf.decode(state)
+        with self._lock:
+            self._shelf = shelf
+            self._vectors = VectorIndex()
+            self._settle()
+
+    def __bool__(self) -> bool:
+        return True  # an empty memory is still a memory
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __repr__(self) -> str:
+        ranking = "words" if self._embedder is None else "meaning"
+        return f"<SemanticMemory: {self.count()} of {self.max_size or 'any number'}, found by {ranking}>"
+
+    async def _index(self, targets: tuple[str, ...]) -> list[array[float]]:
+        """Bring the vectors up to date, and return those of the targets, all in one go."""
+        if self._embedder is None:
+            return []
+        pending: list[tuple[int, str]] = []
+        with self._lock:
+            self._settle()
+            shelf, index = self._shelf, self._vectors
+            for sequence, entry in reversed(shelf.entries.items()):
+                if sequence < index.end:
+                    break
+                text = plain_text(entry.content, _MAX_CHARACTERS)
+                if text.strip():  # models refuse the empty text
+                    pending.append((sequence, text))
+        pending.reverse()
+        vectors = await self._embedder([*targets, *(text for _, text in pending)])
+        with self._lock:
+            # Another search may have added them meanwhile, newer entries have driven them out, or all been cleared.
+            for (sequence, _), vector in zip(pending, vectors[len(targets) :], strict=True):
+                if index is self._vectors and sequence >= index.end and sequence in shelf.entries:
+                    index.add(sequence, vector)
+        return vectors[: len(targets)]
+
+    def _settle(self) -> None:
+        bound = self.max_size
+        if bound is not None and len(self._shelf.entries) > bound:
+            self._shelf.fit(bound, fifo)
+            # First in, first out, and never out of the middle: the numbers that are left have no gaps.
+            self._vectors.discard_below(self._shelf.next - len(self._shelf.entries))
+
+
+def _knowledge(value: Memory | Mapping[str, Any] | str) -> Memory:
+    return Memory("information", "assistant", value) if isinstance(value, str) else as_memory(value)
+
+
+def _checked(top_k: int) -> int:
+    if not is_size(top_k):
+        raise ValueError(f"top_k must be a whole number of entries from 0 on, got {top_k!r}")
+    return top_k

@@ -1,0 +1,80 @@
+"""One person's act in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tinytroupe.llm.usage import Usage
+
+if TYPE_CHECKING:
+    from tinytroupe.agent.action import Action
+    from tinytroupe.agent.tiny_person import Deliberation, TinyPerson
+
+Status = Literal["acted", "failed", "timed out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A person's chance to act.
+
+    Attributes
+    ----------
+    person
+        Who may act.
+    index
+        Position in the world's order of agents; outcomes are committed in this order.
+    step
+        The world's step, from 0.
+    """
+
+    person: TinyPerson
+    index: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOutcome:
+    """What became of a turn.
+
+    Attributes
+    ----------
+    person
+        Name of the person.
+    step, index
+        As in `Turn`.
+    status
+        ``acted``; ``failed`` and ``timed out`` leave no trace but this.
+    deliberation
+        What the person decided, to be committed; None where nothing is to be committed.
+    started_s, finished_s
+        On the clock of the run.
+    queued_s
+        Part of that spent waiting for a slot or a rate limit.
+    usage
+        Calls and tokens of the turn.
+    error
+        Why it failed.
+    """
+
+    person: str
+    step: int
+    index: int
+    status: Status
+    started_s: float
+    finished_s: float
+    queued_s: float = 0.0
+    usage: Usage = Usage()
+    deliberation: Deliberation | None = None
+    actions: tuple[Action, ...] = ()
+    error: BaseException | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from start to end, waiting included."""
+        return self.finished_s - self.started_s
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds from start to end without waiting for a slot."""
+        return max(0.0, self.elapsed_s - self.queued_s)

@@ -1,0 +1,64 @@
+"""A world in which relations decide who can reach whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinytroupe.agent.action import Action
+from tinytroupe.agent.tiny_person import TinyPerson
+from tinytroupe.environment.tiny_world import TinyWorld
+
+
+class TinySocialNetwork(TinyWorld):
+    """People who can only reach those they have a relation to.
+
+    Parameters
+    ----------
+    name, agents, **options
+        As of `TinyWorld`. What is said to nobody in particular is heard by those related to the speaker.
+    """
+
+    def __init__(self, name: str = "A TinySocialNetwork", agents: Any = (), **options: Any) -> None:
+        self.relations: dict[str, list[tuple[TinyPerson, TinyPerson]]] = {}
+        super().__init__(name, agents, **options)
+
+    def add_relation(self, one: TinyPerson, other: TinyPerson, name: str = "default") -> TinySocialNetwork:
+        """Relate two people, in both directions; they are added to the world where they are not in it.
+
+        Raises
+        ------
+        ValueError
+            A person can't be related to itself.
+        """
+        if one is other:
+            raise ValueError(f"{one.name} can't be related to themselves")
+        self.add_agents([one, other])
+        pairs = self.relations.setdefault(name, [])
+        if not self.is_in_relation_with(one, other, name):
+            pairs.append((one, other))
+        one.make_agent_accessible(other, name)
+        other.make_agent_accessible(one, name)
+        return self
+
+    def is_in_relation_with(self, one: TinyPerson, other: TinyPerson, name: str | None = None) -> bool:
+        """Tell whether two people are related, by the relation `name` or by any."""
+        named = self.relations.values() if name is None else [self.relations.get(name, [])]
+        return any({id(one), id(other)} == {id(a), id(b)} for pairs in named for a, b in pairs)
+
+    def remove_agent(self, agent: TinyPerson) -> TinyWorld:
+        """Take a person out of the world, and out of all relations."""
+        for pairs in self.relations.values():
+            pairs[:] = [pair for pair in pairs if agent not in pair]
+        for other in self.agents:
+            other.make_agent_inaccessible(agent)
+        return super().remove_agent(agent)
+
+    def _deliver(self, source: TinyPerson, action: Action) -> None:
+        related = {agent.name: agent for agent in source.accessible_agents}
+        if action.type == "TALK" and action.target not in related:
+            for agent in related.values() if self.broadcast_if_no_target else ():
+                agent.listen(action.content, source)
+        elif action.type == "TALK":
+            related[action.target].listen(action.content, source)
+        elif action.type == "REACH_OUT":
+            self._reach_out(source, related.get(action.target), action)

@@ -1,0 +1,199 @@
+"""The one door from synchronous code into an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tinytroupe.runtime.clock import VirtualEventLoop
+
+if TYPE_CHECKING:
+    from tinytroupe.runtime.clock import Clock
+
+T = TypeVar("T")
+
+logger = logging.getLogger("tinytroupe.portal")
+
+_CLOSING_S = 5.0
+
+Closer = Callable[[], Coroutine[Any, Any, None]]
+_closers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[Closer]] = weakref.WeakKeyDictionary()
+
+
+def at_loop_close(closer: Closer) -> None:
+    """Have ``closer()`` awaited when the running loop's portal closes.
+
+    Loops without a portal know no such moment: there, the owner of the loop closes what it opened.
+    """
+    _closers.setdefault(asyncio.get_running_loop(), []).append(closer)
+
+
+class Portal:
+    """An event loop in a thread of its own, which synchronous code calls into.
+
+    It works from any thread, also from one that runs an event loop of its own (a notebook), and Ctrl-C in the calling
+    thread cancels the call. A portal does not survive a fork: its clock makes a new one.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._pid = os.getpid()
+        self._loop = clock.new_loop()
+        self._callers = 0
+        self._callers_lock = threading.Lock()
+        self._set_paused(True)
+        self._thread = threading.Thread(target=self._run, name=f"tinytroupe {clock!r}", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    @property
+    def lost(self) -> bool:
+        """True where the thread is not there: closed, or left behind in the parent process by a fork."""
+        return os.getpid() != self._pid or not self._thread.is_alive()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop behind the door."""
+        return self._loop
+
+    def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
+        """Run ``function(*args, **kwargs)`` on the loop and wait for its result.
+
+        The coroutine sees the caller's context variables.
+
+        Raises
+        ------
+        RuntimeError
+            Called from inside the loop itself, where waiting would never end.
+        BaseException
+            Whatever the coroutine raises. KeyboardInterrupt in the caller cancels the coroutine first.
+        """
+        if threading.current_thread() is self._thread:
+            name = getattr(function, "__name__", repr(function))
+            raise RuntimeError(
+                f"{name} was called through its synchronous form from inside the simulation's event loop, which would "
+                "wait for itself. Await the form with the suffix _async there, or call it from a worker thread."
+            )
+        future: Future[T] = Future()
+        task: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            coroutine = function(*args, **kwargs)
+            try:
+                task.append(self._loop.create_task(coroutine))
+            except BaseException as error:  # a factory of tasks may refuse
+                coroutine.close()
+                future.set_exception(error)
+                return
+            task[0].add_done_callback(lambda done: _settle(done, future))
+
+        self._enter()
+        try:
+            self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+            with self._worker_waits():
+                try:
+                    return _wait(future)
+                except KeyboardInterrupt:
+                    self._cancel(task, future)
+                    raise
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Cancel what still runs, release what was named to `at_loop_close`, end the loop and its thread."""
+        atexit.unregister(self.close)
+        if self.lost or threading.current_thread() is self._thread:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSING_S)
+
+    def _run(self) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            self._set_paused(False)
+            try:
+                loop.run_until_complete(self._wind_up())
+            except Exception:
+                logger.exception("the event loop did not wind up cleanly")
+            finally:
+                asyncio.set_event_loop(None)
+                loop.close()
+
+    async def _wind_up(self) -> None:
+        rest = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for closer in _closers.pop(self._loop, []):
+            await closer()
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+    def _enter(self) -> None:
+        with self._callers_lock:
+            self._callers += 1
+            self._set_paused(False)
+
+    def _leave(self) -> None:
+        with self._callers_lock:
+            self._callers -= 1
+            self._set_paused(self._callers == 0)
+
+    def _set_paused(self, paused: bool) -> None:
+        # Between calls virtual time stands still: what an idle connection pool has scheduled must not move it.
+        if isinstance(self._loop, VirtualEventLoop):
+            self._loop.paused = paused
+
+    def _worker_waits(self) -> AbstractContextManager[None]:
+        return self._loop.worker_waits() if isinstance(self._loop, VirtualEventLoop) else nullcontext()
+
+    def _cancel(self, task: list[asyncio.Task[T]], future: Future[T]) -> None:
+        def cancel() -> None:
+            if task:
+                task[0].cancel()
+            else:
+                future.cancel()
+
+        self._loop.call_soon_threadsafe(cancel)
+        # The coroutine gets the time to clean up; a second Ctrl-C ends the wait.
+        try:
+            future.exception(_CLOSING_S)
+        except (FutureTimeoutError, Exception):
+            logger.warning("a cancelled call did not end within %g s", _CLOSING_S)
+        except BaseException:  # concurrent.futures.CancelledError: what was wanted
+            pass
+
+
+def _settle(task: asyncio.Task[T], future: Future[T]) -> None:
+    if future.done():
+        return
+    if task.cancelled():
+        future.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
+
+
+def _wait(future: Future[T]) -> T:
+    # On Windows Ctrl-C does not interrupt the wait for a lock, so look up from time to time.
+    pause_s = 0.2 if sys.platform == "win32" else None
+    while True:
+        try:
+            return future.result(pause_s)
+        except FutureTimeoutError:
+            if future.done():
+                return future.result()
