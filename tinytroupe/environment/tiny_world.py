@@ -18,6 +18,7 @@ from tinytroupe.engine.metrics import EngineMetrics, step_cost
 from tinytroupe.engine.scheduler import Scheduler, chosen
 from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.llm import ChatModel, ModelError, RefusalError, model_in_use
+from tinytroupe.llm.journal import JournalError
 from tinytroupe.runtime.clock import Clock, current_clock
 
 logger = logging.getLogger("tinytroupe.world")
@@ -441,6 +442,8 @@ class TinyWorld:
         error of any other kind is a bug, and going on would hide it. A replaced `act` may raise what it likes.
         """
         if (self.on_error or config_manager.get("on_error")) == "raise":
+            return True
+        if isinstance(error, JournalError):  # what was recorded does not fit what is asked
             return True
         if isinstance(error, ModelError):
             return not error.transient and error.status in (401, 403, 404, None) and not isinstance(error, RefusalError)

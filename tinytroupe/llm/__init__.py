@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from tinytroupe.config import config_manager
 from tinytroupe.llm.model import (
     ChatModel,
     ChatReply,
@@ -54,4 +55,10 @@ def model_in_use(own: ChatModel | None = None) -> ChatModel:
 
     model = own or current_model() or default_model()
     journal = current_journal()
-    return model if journal is None else JournaledModel(model, journal)
+    return model if journal is None else JournaledModel(model, journal, _deciding_settings)
+
+
+def _deciding_settings() -> dict[str, object]:
+    """Return the settings that decide a reply beside the request itself: a recording made under others is another."""
+    names = ("model", "embedding_model", "temperature", "top_p", "max_completion_tokens", "reasoning_effort")
+    return {name: config_manager.get(name) for name in names}

@@ -237,14 +237,13 @@ class ExchangeFile:
     def begin(self, key: Key, request: Canonical) -> None:
         """Record that `request` is about to be sent."""
         deflated = zlib.compress(request.rest, 1)
-        self._bytes += (
-            len(deflated)
-            * self._connection.execute(
-                "INSERT OR IGNORE INTO exchange (simulation, person, call, hash, prefix, request, bytes, used) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*key.columns, self._prefix(request), deflated, len(deflated), self._next_tick()),
-            ).rowcount
+        values = (*key.columns, self._prefix(request), deflated, len(deflated), self._next_tick())
+        cursor = self._connection.execute(
+            "INSERT OR IGNORE INTO exchange (simulation, person, call, hash, prefix, request, bytes, used) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
         )
+        self._bytes += len(deflated) * cursor.rowcount
 
     def _prefix(self, request: Canonical) -> int:
         """Return the row of the request's prefix, which is stored once for all that begin alike."""
@@ -264,13 +263,11 @@ class ExchangeFile:
     def finish(self, key: Key, reply: bytes) -> None:
         """Record the reply to a request that was begun. Of two replies to the same request the first stays."""
         deflated = zlib.compress(reply, 1)
-        self._bytes += (
-            len(deflated)
-            * self._connection.execute(
-                f"UPDATE exchange SET reply = ?, bytes = bytes + ?, used = ? WHERE {_ADDRESS} AND reply IS NULL",
-                (deflated, len(deflated), self._next_tick(), *key.columns),
-            ).rowcount
+        cursor = self._connection.execute(
+            f"UPDATE exchange SET reply = ?, bytes = bytes + ?, used = ? WHERE {_ADDRESS} AND reply IS NULL",
+            (deflated, len(deflated), self._next_tick(), *key.columns),
         )
+        self._bytes += len(deflated) * cursor.rowcount
 
     def other_request(self, key: Key) -> dict[str, Any] | None:
         """Return what was recorded for the same person and call number, the latest answered, as `readable` gives it."""

@@ -1,0 +1,158 @@
+"""The command ``tinytroupe``: a demonstration, benchmarks, and the mock model as a server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tinytroupe._version import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 well, 1 a floor was missed, 2 wrong use, 130 interrupted."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"tinytroupe: {error}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tinytroupe", description="Simulate people with language models, fast.")
+    parser.add_argument("--version", action="version", version=f"tinytroupe {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="people talk to each other, offline on the mock model or with a real one")
+    demo.add_argument("--people", type=int, default=3, metavar="N", help="how many, default %(default)s")
+    demo.add_argument("--steps", type=int, default=2, metavar="N", help="how many steps, default %(default)s")
+    demo.add_argument("--seed", type=int, default=0, metavar="N", help="seed of people and mock, default %(default)s")
+    demo.add_argument("--online", action="store_true", help="ask the model of the settings; needs OPENAI_API_KEY")
+    demo.set_defaults(run=_demo)
+
+    bench = commands.add_parser("bench", help="sequential against parallel, beside the lower bound")
+    bench.add_argument("--agents", type=int, metavar="N", help="people (with --steps; default: the guide's scenarios)")
+    bench.add_argument("--steps", type=int, default=10, metavar="N", help="steps, default %(default)s")
+    bench.add_argument(
+        "--latency", default="1.0", help="seconds a call, or e.g. lognormal:1.0,0.5; default %(default)s"
+    )
+    bench.add_argument("--clock", choices=("virtual", "wall"), default="virtual", help="default %(default)s")
+    bench.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
+    bench.add_argument("--json", metavar="FILE", help="also write the results there")
+    bench.set_defaults(run=_bench)
+
+    server = commands.add_parser("mock-server", help="serve the mock model over HTTP until Ctrl-C")
+    server.add_argument("--host", default="127.0.0.1", help="default %(default)s")
+    server.add_argument("--port", type=int, default=0, metavar="N", help="0, the default: any free one")
+    server.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
+    server.add_argument("--latency", default="0", help="seconds a call, or e.g. lognormal:1.2,0.5; default %(default)s")
+    server.add_argument("--rpm", type=float, metavar="N", help="requests a minute before it answers 429")
+    server.add_argument("--tpm", type=float, metavar="N", help="tokens a minute before it answers 429")
+    server.add_argument("--script", metavar="FILE", help="JSON lines with rules and replies")
+    server.set_defaults(run=_mock_server)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
+    from tinytroupe.environment import TinyWorld
+    from tinytroupe.examples import troupe
+    from tinytroupe.runtime.clock import VirtualClock, use_clock
+    from tinytroupe.testing import MockLLM
+
+    with ExitStack() as stack:
+        if not arguments.online:
+            stack.enter_context(use_clock(stack.enter_context(VirtualClock())))
+            stack.enter_context(MockLLM(seed=arguments.seed, latency=1.0))
+        world = TinyWorld("Demo", troupe(arguments.people, seed=arguments.seed), on_error="raise")
+        world.make_everyone_accessible()
+        for agent in world.agents:
+            print(agent.minibio())
+        world.broadcast("Good morning! Please introduce yourselves, and tell us how you spend a free day.")
+        for step in range(arguments.steps):
+            print(f"\nStep {step + 1}")
+            for actions in world.run(1, return_actions=True) or ():
+                for name, done in actions.items():
+                    for action in done:
+                        if action.type != "DONE":
+                            to = f" to {action.target}" if action.target else ""
+                            print(f"  {name} [{action.type}{to}] {action.content}")
+        metrics = world.get_parallel_metrics()
+        print(
+            f"\n{metrics['model_calls']} model calls, {metrics['tokens']:,} tokens, {metrics['elapsed_s']:.1f} s "
+            f"({metrics['avg_parallel_speedup']:.1f} people at once)"
+        )
+        if not arguments.online:
+            print("Offline, on the mock model: its words mean nothing. With a key: tinytroupe demo --online")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from tinytroupe.benchmarks import SCENARIOS, BenchmarkResult, Scenario, run_benchmark
+    from tinytroupe.benchmarks.results import document, table
+
+    own = arguments.agents is not None
+    scenarios = (Scenario("custom", arguments.agents, arguments.steps, 0.0),) if own else SCENARIOS
+    results: list[BenchmarkResult] = []
+    missed: list[str] = []
+    for scenario in scenarios:
+        print(f"running {scenario.name}: {scenario.agents} people, {scenario.steps} steps …", file=sys.stderr)
+        result = run_benchmark(
+            scenario.agents,
+            scenario.steps,
+            latency=arguments.latency,
+            clock=arguments.clock,
+            seed=arguments.seed,
+            scenario=scenario.name,
+        )
+        results.append(result)
+        if result.speedup < scenario.floor_speedup:
+            missed.append(f"{scenario.name}: {result.speedup:.1f}x, the guide expects {scenario.floor_speedup}x")
+    header = ("Scenario", "Agents", "Steps", "Sequential", "Parallel", "Lower bound", "Speedup", "Guide", "Efficiency")
+    rows = [
+        (
+            result.scenario,
+            str(result.agents),
+            str(result.steps),
+            f"{result.sequential_s:.2f} s",
+            f"{result.parallel_s:.2f} s",
+            f"{result.lower_bound_s:.2f} s",
+            f"{result.speedup:.1f}x",
+            f"{scenario.floor_speedup:.1f}x" if scenario.floor_speedup else "-",
+            f"{result.efficiency:.1%}",
+        )
+        for result, scenario in zip(results, scenarios, strict=True)
+    ]
+    print(table(header, rows))
+    print(
+        f"{arguments.clock} time, {arguments.latency} s a call; {sum(result.real_s for result in results):.1f} s real"
+    )
+    if arguments.json:
+        Path(arguments.json).write_text(document(results), "utf-8")
+        print(f"results: {arguments.json}")
+    for line in missed:
+        print(f"MISSED {line}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _mock_server(arguments: argparse.Namespace) -> int:
+    from tinytroupe.testing import run_server
+
+    run_server(
+        host=arguments.host,
+        port=arguments.port,
+        seed=arguments.seed,
+        latency=arguments.latency,
+        rpm=arguments.rpm,
+        tpm=arguments.tpm,
+        script=arguments.script,
+    )
+    return 0
