@@ -1,0 +1,364 @@
+"""What is behind every door of the mock model: it counts a request in, decides the answer, and keeps the books."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from tinytroupe.testing import generate
+from tinytroupe.testing.accounting import Exchange, PromptCache, Ring, Tally
+from tinytroupe.testing.answer import Answer
+from tinytroupe.testing.call import Call, text_tokens
+from tinytroupe.testing.faults import CONTENT, Fault
+from tinytroupe.testing.latency import Constant, Latency, as_latency
+from tinytroupe.testing.limits import Limits
+from tinytroupe.testing.rules import Reply, Rule, Scripted, as_reply, explain_unmatched
+
+_MAX_PERSONS = 100_000
+_MAX_PROBLEMS = 100
+OTHERS = "(others)"
+
+
+class Brain:
+    """Decides and counts. Its settings are those of `MockLLM`, which scripts it."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        latency: float | Latency = 0.0,
+        strict: bool | None = None,
+        *,
+        chunk_delay: float = 0.0,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        prompt_cache: bool = True,
+        pass_loopback: bool = True,
+        max_exchanges: int = 100,
+        max_exchange_bytes: int = 1_000_000,
+        models: Sequence[str] = ("mock-model",),
+    ) -> None:
+        for name, limit in (("rpm", rpm), ("tpm", tpm)):
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be above 0 or None, not {limit!r}")
+        self.seed = seed
+        self.latency = latency
+        self.chunk_delay = as_latency(chunk_delay).draw("", 0)
+        self.rpm, self.tpm = rpm, tpm
+        self.pass_loopback = pass_loopback
+        self.models = tuple(models)
+        self.exchanges = Ring(max_exchanges, max_exchange_bytes)
+        self.refused: deque[str] = deque(maxlen=_MAX_PROBLEMS)
+        self._strict = strict
+        self._rules: list[Rule] = []
+        self._queue: deque[Scripted] = deque()
+        self._queued = 0
+        self._rates: list[tuple[float, Fault]] = []
+        self._cache = PromptCache() if prompt_cache else None
+        self._lock = threading.RLock()
+        self.in_flight = 0
+        self.in_flight_peak = 0
+        self._sync_limits: Limits | None = None
+        self.reset()
+
+    @property
+    def latency(self) -> Latency:
+        """How long answers take. Set it to seconds or to a distribution."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, value: float | Latency) -> None:
+        self._latency = as_latency(value)
+
+    @property
+    def strict(self) -> bool:
+        """Whether a request that nothing scripted fits is an error."""
+        return bool(self._rules or self._queued) if self._strict is None else self._strict
+
+    @strict.setter
+    def strict(self, value: bool | None) -> None:
+        self._strict = value
+
+    def reset(self, script: bool = False) -> None:
+        """Forget what arrived: counters, exchanges, unmatched requests; with `script` also what to answer."""
+        with self._lock:
+            self._total = Tally()
+            self.by_person: dict[str, Tally] = {}
+            self.by_endpoint: dict[str, Tally] = {}
+            self.in_flight_peak = self.in_flight
+            self.unmatched: list[str] = []
+            self._told = False
+            self.exchanges.clear()
+            self.refused.clear()
+            self._sync_limits = None
+            self._loop_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, Limits] = WeakKeyDictionary()
+            if self._cache is not None:
+                self._cache.clear()
+            if script:
+                self._rules.clear()
+                self._queue.clear()
+                self._queued = 0
+                self._rates.clear()
+
+    @property
+    def calls(self) -> int:
+        """Requests that arrived, of every endpoint, retries included."""
+        return self._total.calls
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens received."""
+        return self._total.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens answered."""
+        return self._total.completion_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Those of `prompt_tokens` that the emulated prompt cache served."""
+        return self._total.cached_tokens
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens together."""
+        return self._total.tokens
+
+    @property
+    def errors(self) -> int:
+        """Requests that got an error status or a broken connection."""
+        return self._total.errors
+
+    def arrive(
+        self,
+        endpoint: str,
+        body: Mapping[str, Any],
+        person: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Call:
+        """Count a request in. Whoever calls this owes one `answer` or `answer_blocking`."""
+        call = Call(endpoint, body, person, messages)
+        with self._lock:
+            tallies = self.by_person
+            if call.person not in tallies and len(tallies) >= _MAX_PERSONS:
+                tally = tallies.setdefault(OTHERS, Tally())
+            else:
+                tally = tallies.setdefault(call.person, Tally())
+            call.number = tally.calls
+            call.index = self._total.calls
+            if self._cache is not None and endpoint != "embeddings":
+                call.cached_tokens = self._cache.cached_tokens(call)
+            for each in (tally, self.by_endpoint.setdefault(endpoint, Tally()), self._total):
+                each.calls += 1
+                each.prompt_tokens += call.prompt_tokens
+                each.cached_tokens += call.cached_tokens
+            self.in_flight += 1
+            self.in_flight_peak = max(self.in_flight_peak, self.in_flight)
+        return call
+
+    async def answer(self, call: Call, read_timeout_s: float | None = None, path: str = "") -> Answer:
+        """Decide the answer to `call` and wait, on the loop's own time, as long as it takes."""
+        try:
+            loop = asyncio.get_running_loop()
+            chosen, headers = self._choose(call, loop, loop.time())
+            if callable(chosen) and not isinstance(chosen, (Reply, Fault)):
+                try:
+                    chosen = chosen(call)
+                    if inspect.isawaitable(chosen):
+                        chosen = await chosen
+                    chosen = as_reply(chosen)
+                except Exception as error:
+                    chosen = self._problem(call, f"the callable reply to {call!r} raised {error!r}")
+            answer = self._settle(call, chosen, read_timeout_s, headers, path)
+            if answer.latency_s > 0:
+                await asyncio.sleep(answer.latency_s)
+            return answer
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def answer_blocking(self, call: Call, read_timeout_s: float | None = None, path: str = "") -> Answer:
+        """Do the same for a synchronous client, on real time."""
+        try:
+            chosen, headers = self._choose(call, None, time.monotonic())
+            if callable(chosen) and not isinstance(chosen, (Reply, Fault)):
+                try:
+                    chosen = chosen(call)
+                    if inspect.isawaitable(chosen):
+                        chosen = _run_apart(chosen)
+                    chosen = as_reply(chosen)
+                except Exception as error:
+                    chosen = self._problem(call, f"the callable reply to {call!r} raised {error!r}")
+            answer = self._settle(call, chosen, read_timeout_s, headers, path)
+            if answer.latency_s > 0:
+                time.sleep(answer.latency_s)
+            return answer
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def _choose(
+        self, call: Call, clock: asyncio.AbstractEventLoop | None, now: float
+    ) -> tuple[Scripted, tuple[tuple[str, str], ...]]:
+        with self._lock:
+            headers: tuple[tuple[str, str], ...] = ()
+            if self.rpm or self.tpm:
+                limits = self._limits_of(clock, now)
+                wait_s = limits.admit(call.prompt_tokens, now)
+                headers = limits.headers()
+                if wait_s:
+                    # Whole milliseconds, rounded up: a client that waits so long is admitted.
+                    return Fault(
+                        "rate_limit", retry_after_ms=int(wait_s * 1000) + 1, retry_after=int(wait_s) + 1
+                    ), headers
+            if self._rates:
+                drawn = random.Random(f"{self.seed}/fault/{call.person}/{call.number}").random()
+                for rate, fault in self._rates:
+                    drawn -= rate
+                    if drawn < 0:
+                        return fault, headers
+            return self._scripted_for(call), headers
+
+    def _limits_of(self, clock: asyncio.AbstractEventLoop | None, now: float) -> Limits:
+        # Each loop has a time of its own, so each has its own buckets; synchronous clients share one.
+        found = self._sync_limits if clock is None else self._loop_limits.get(clock)
+        if found is None:
+            found = Limits(self.rpm, self.tpm, now)
+            if clock is None:
+                self._sync_limits = found
+            else:
+                self._loop_limits[clock] = found
+        return found
+
+    def _scripted_for(self, call: Call) -> Scripted:
+        for rule in self._rules:
+            if not rule.spent and rule.matches(call):
+                return rule.take() or self._generated(call)
+        talks = call.endpoint in ("chat", "responses")
+        if talks and self._queue:
+            return self._queue.popleft()
+        if (talks and self.strict) or any(rule.names(call.endpoint) for rule in self._rules):
+            return self._problem(call, explain_unmatched(call, self._rules, self._queued))
+        return self._generated(call)
+
+    def _generated(self, call: Call, choice: int = 0) -> Reply | Fault:
+        if call.endpoint not in ("chat", "responses"):
+            return Reply()
+        key = f"{self.seed}/{call.person}/{call.number}" + (f"/{choice}" if choice else "")
+        try:
+            tool = generate.required_tool(call.body)
+            if tool is not None:
+                return Reply(tool_calls=((tool[0], generate.instance(tool[1], key)),))
+            return Reply(generate.text_for(key, call.schema_name, call.schema, call.json_mode))
+        except ValueError as error:
+            return self._problem(call, f"cannot generate a reply to {call!r}: {error}")
+
+    def _problem(self, call: Call, message: str) -> Fault:
+        with self._lock:
+            if len(self.unmatched) < _MAX_PROBLEMS:
+                self.unmatched.append(message)
+        # Clients retry 408, 409, 429 and 5xx, and then a program would hang about for what cannot get better.
+        return Fault("bad_request", message=f"mock model: {message}", should_retry=False)
+
+    def _settle(
+        self, call: Call, chosen: Any, read_timeout_s: float | None, headers: tuple[tuple[str, str], ...], path: str
+    ) -> Answer:
+        fault = chosen if isinstance(chosen, Fault) else None
+        replies: tuple[Reply, ...] = ()
+        if fault is None:
+            wanted = call.body.get("n") or 1
+            replies = (chosen,)
+            if isinstance(wanted, int) and 1 < wanted <= 128:
+                replies = self._choices(call, chosen, wanted)
+        elif fault.kind in CONTENT or fault.kind == "body_cut":
+            whole = self._generated(call)
+            replies = _spoilt(fault, whole if isinstance(whole, Reply) else Reply())
+        completion_tokens = sum(text_tokens(each.text) + text_tokens(each.refusal or "") for each in replies)
+        completion_tokens += sum(text_tokens(str(tool)) for each in replies for tool in each.tool_calls)
+        if call.endpoint in ("embeddings", "models"):
+            completion_tokens = 0
+        latency_s = self._latency_of(call, chosen, completion_tokens)
+        if fault is not None and fault.kind == "stall":
+            latency_s = read_timeout_s if read_timeout_s is not None else 600.0
+        if read_timeout_s is not None and read_timeout_s < latency_s:
+            latency_s, fault, replies, completion_tokens = read_timeout_s, Fault("timeout"), (), 0
+        delay = self.chunk_delay
+        answer = Answer(call, replies, fault, latency_s, completion_tokens, delay, headers, self.models, path)
+        with self._lock:
+            failed = answer.status != 200 or (fault is not None and fault.kind in ("body_cut", "malformed_body"))
+            person = self.by_person.get(call.person) or self.by_person.get(OTHERS) or Tally()
+            for each in (person, self.by_endpoint.setdefault(call.endpoint, Tally()), self._total):
+                each.completion_tokens += completion_tokens
+                each.errors += failed
+            name = "" if fault is None else fault.name
+            self.exchanges.add(Exchange(call, answer.status, answer.text, name, latency_s))
+        return answer
+
+    def _choices(self, call: Call, first: Reply, wanted: int) -> tuple[Reply, ...]:
+        generated = self._generated(call)
+        if first != generated:
+            return (first,) * wanted
+        others = (self._generated(call, i) for i in range(1, wanted))
+        return (first, *(each for each in others if isinstance(each, Reply)))
+
+    def _latency_of(self, call: Call, chosen: Any, completion_tokens: int) -> float:
+        if isinstance(chosen, Fault):
+            if chosen.after_s is not None:
+                return chosen.after_s
+            if chosen.immediate:
+                return 0.0
+        elif chosen.latency_s is not None:
+            return float(chosen.latency_s)
+        if call.endpoint == "models":
+            return 0.0
+        if type(self._latency) is Constant:
+            return self._latency.seconds
+        return self._latency.draw(f"{self.seed}/{call.person}/{call.number}", completion_tokens)
+
+
+def _spoilt(fault: Fault, whole: Reply) -> tuple[Reply, ...]:
+    if fault.kind == "malformed":
+        text = whole.text if whole.text.startswith(("{", "[")) else '{"answer": "' + whole.text
+        return (Reply(text[: max(1, len(text) * 2 // 3)]),)
+    if fault.kind == "wrong_schema":
+        return (Reply('{"unexpected": true}'),)
+    if fault.kind == "empty":
+        return (Reply(""),)
+    if fault.kind == "empty_choices":
+        return ()
+    if fault.kind == "refusal":
+        return (Reply(refusal=fault.message or "I'm sorry, but I can't help with that."),)
+    if fault.kind == "content_filter":
+        return (Reply("", finish_reason="content_filter"),)
+    if fault.kind == "length":
+        return (Reply(whole.text[: len(whole.text) // 2], finish_reason="length"),)
+    return (whole,)
+
+
+def _run_apart(coroutine: Awaitable[Any]) -> Any:
+    """Run a coroutine for a synchronous client, which may itself be called inside a running loop."""
+    result: list[Any] = []
+    error: list[BaseException] = []
+
+    async def run() -> Any:
+        return await coroutine
+
+    def work() -> None:
+        try:
+            result.append(asyncio.run(run()))
+        except BaseException as raised:
+            error.append(raised)
+
+    thread = threading.Thread(target=work, name="mock-llm-callable")
+    thread.start()
+    thread.join()
+    if error:
+        raise error[0]
+    return result[0]
