@@ -1,0 +1,63 @@
+"""Which way a series goes, by tests that noise does not fool."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import NormalDist, median
+from typing import Literal
+
+Trend = Literal["increasing", "decreasing", "stable"]
+
+SIGNIFICANCE = 0.01
+"""Two-sided level of the trend test: pure noise is called a trend less than once in a hundred."""
+
+
+def theil_sen_slope(values: Sequence[float]) -> float:
+    """Give the median slope over all pairs of points, in units of a value per position.
+
+    A few outliers, such as the drop at a consolidation, do not move it (Sen 1968,
+    https://doi.org/10.1080/01621459.1968.10480934).
+    """
+    slopes = [(values[j] - values[i]) / (j - i) for i in range(len(values)) for j in range(i + 1, len(values))]
+    return median(slopes) if slopes else 0.0
+
+
+def mann_kendall_p(values: Sequence[float]) -> float:
+    """Give the two-sided p-value of no monotonic trend, with the correction for ties (Kendall 1975)."""
+    count = len(values)
+    if count < 3:
+        return 1.0
+    score = sum((b > a) - (b < a) for i, a in enumerate(values) for b in values[i + 1 :])
+    ties = sum(n * (n - 1) * (2 * n + 5) for n in Counter(values).values())
+    variance = (count * (count - 1) * (2 * count + 5) - ties) / 18
+    if variance <= 0 or score == 0:
+        return 1.0
+    z = (abs(score) - 1) / math.sqrt(variance)
+    return 2 * (1 - NormalDist().cdf(z))
+
+
+def trend_of(values: Sequence[float]) -> Trend:
+    """Tell whether a series of sizes grows, shrinks or stays.
+
+    From six values on it is the Mann-Kendall test at 1 %, and the Theil-Sen slope must amount to at least one entry
+    and 1 % of the median over the series. Three to five values are a trend only if every one of them goes the same
+    way and the change is at least a tenth; fewer say nothing and count as stable.
+    """
+    count = len(values)
+    if count < 3:
+        return "stable"
+    if count < 6:
+        steps = [b - a for a, b in pairwise(values)]
+        change = abs(values[-1] - values[0])
+        if change < 0.1 * max(abs(values[0]), abs(values[-1])):
+            return "stable"
+        if all(step > 0 for step in steps):
+            return "increasing"
+        return "decreasing" if all(step < 0 for step in steps) else "stable"
+    change = theil_sen_slope(values) * (count - 1)
+    if abs(change) < max(1.0, 0.01 * abs(median(values))) or mann_kendall_p(values) >= SIGNIFICANCE:
+        return "stable"
+    return "increasing" if change > 0 else "decreasing"

@@ -1,0 +1,37 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file in UTF-8 under a temporary name beside it, then give it its name.
+
+    Missing directories are made. Characters that UTF-8 cannot hold are written as escapes.
+
+    Raises
+    ------
+    OSError
+        If the directory or the file cannot be written; an earlier file of that name is untouched.
+    """
+    target = Path(path)
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(draft, "xb") as file:
+                file.write(text.encode("utf-8", "backslashreplace"))
+            os.replace(draft, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write {target}: {error.strerror or error}; free space or choose another directory"
+        ) from error
+    return target
