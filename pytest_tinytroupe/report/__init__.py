@@ -1,0 +1,1 @@
+"""What a run of ``pytest --perf`` leaves to read."""

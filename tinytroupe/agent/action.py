@@ -19,6 +19,7 @@ ACTION_TYPES = (THINK, TALK, REACH_OUT, DONE)
 
 _RAW_SHOWN = 500
 _FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[\[{]")
 
 
 class ReplyError(ValueError):
@@ -42,14 +43,13 @@ class _Readable:
     __slots__ = ()
 
     def __getitem__(self, key: str) -> Any:
-        try:
-            return getattr(self, key)
-        except (AttributeError, TypeError):
-            raise KeyError(key) from None
+        if key not in self.keys():
+            raise KeyError(key)
+        return getattr(self, key)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the field `key`, or `default`."""
-        return getattr(self, key, default)
+        return getattr(self, key) if key in self.keys() else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -164,16 +164,7 @@ def _load(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        fenced = _FENCE.search(text)
-        body = fenced.group(1) if fenced else text
-        if "{" not in body:
-            raise ReplyError("the reply is not JSON", text) from None
-        import json_repair
-
-        try:
-            data = json_repair.loads(body[body.index("{") :])
-        except (ValueError, RecursionError) as error:
-            raise ReplyError("the reply is not JSON and can't be repaired", text) from error
+        data = _inside(text) or _repaired(text)
     if isinstance(data, list) and data and isinstance(data[0], dict):
         # Either the list of actions alone, or the object wrapped in a list.
         data = data[0] if "actions" in data[0] else {"actions": data}
@@ -182,6 +173,30 @@ def _load(text: str) -> dict[str, Any]:
     if "actions" not in data and isinstance(data.get("action"), dict):
         data = {**data, "actions": [data["action"]]}
     return data
+
+
+def _inside(text: str) -> Any:
+    """Return what is sound JSON amid other text, such as a Markdown fence; None where there is none."""
+    opening = _OPENING.search(text)
+    try:
+        data = json.JSONDecoder().raw_decode(text, opening.start())[0] if opening else None
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(data, dict) or (isinstance(data, list) and all(isinstance(item, dict) for item in data))
+    return data if whole else None
+
+
+def _repaired(text: str) -> Any:
+    fenced = _FENCE.search(text)
+    body = fenced.group(1) if fenced else text
+    if "{" not in body:
+        raise ReplyError("the reply is not JSON", text)
+    import json_repair
+
+    try:
+        return json_repair.loads(body[body.index("{") :])
+    except (ValueError, RecursionError) as error:
+        raise ReplyError("the reply is not JSON and can't be repaired", text) from error
 
 
 def _action(raw: Any, action_types: Sequence[str], text: str) -> Action:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def load(path: str | Path, *, kind: str = "TinyPerson") -> Persona:
     path = Path(path)
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(data, dict) or data.get("type") != kind or not isinstance(data.get("persona"), dict):
         found = data.get("type") if isinstance(data, dict) else type(data).__name__
@@ -62,13 +61,13 @@ def save(persona: Persona, path: str | Path, *, kind: str = "TinyPerson") -> Non
     """Write a persona to a JSON file, whole or not at all."""
     path = Path(path)
     text = json.dumps({"type": kind, "persona": persona}, indent=2, ensure_ascii=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not a tempfile, which nobody else could read.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

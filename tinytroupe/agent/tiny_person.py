@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -30,6 +30,10 @@ DEFAULT_RELATION = "someone you can talk to"
 _MAX_NAME_CHARACTERS = 200
 _LATEST_ACTIONS = 1000
 _PEOPLE_SHOWN = 50
+
+
+Reach = Mapping[str, "tuple[TinyPerson, str]"]
+"""People by name, each with the relation to them. Never changed in place, so that a crowd can share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class TinyPerson:
         model: ChatModel | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if not name.strip() or len(name) > _MAX_NAME_CHARACTERS or not name.isprintable():
+        sound = isinstance(name, str) and name.strip() and len(name) <= _MAX_NAME_CHARACTERS and name.isprintable()
+        if not sound:
             raise ValueError(f"a person's name must be 1 to {_MAX_NAME_CHARACTERS} printable characters, got {name!r}")
         self.name = name
         self.environment: TinyWorld | None = None
@@ -90,7 +95,7 @@ class TinyPerson:
         self._state = CognitiveState()
         self._place = ""
         self._context: tuple[str, ...] = ()
-        self._accessible: dict[str, tuple[TinyPerson, str]] = {}
+        self._reach: Reach = {}
         self._calls = 0
         self._latest: deque[Action] = deque(maxlen=_LATEST_ACTIONS)
         self._consolidation = ConsolidationMetrics()
@@ -342,26 +347,35 @@ class TinyPerson:
 
     def make_agent_accessible(self, agent: TinyPerson, relation: str = DEFAULT_RELATION) -> None:
         """Let this person reach `agent`."""
-        if agent is not self:
-            self._accessible[agent.name] = (agent, relation)
+        if self._reach.get(agent.name) != (agent, relation):
+            self._reach = {**self._reach, agent.name: (agent, relation)}
 
     def make_agents_accessible(self, agents: Iterable[TinyPerson], relation: str = DEFAULT_RELATION) -> None:
         """Let this person reach all of `agents`."""
-        for agent in agents:
-            self.make_agent_accessible(agent, relation)
+        self.share_reach({agent.name: (agent, relation) for agent in agents})
+
+    def share_reach(self, reach: Reach) -> None:
+        """Let this person reach all in `reach`, which many people may share and which may hold the person as well."""
+        self._reach = reach if self._reach.keys() <= reach.keys() else {**self._reach, **reach}
 
     def make_agent_inaccessible(self, agent: TinyPerson) -> None:
         """Take `agent` out of reach."""
-        self._accessible.pop(agent.name, None)
+        if agent.name in self._reach:
+            self._reach = {name: other for name, other in self._reach.items() if name != agent.name}
 
     def make_all_agents_inaccessible(self) -> None:
         """Take everyone out of reach."""
-        self._accessible.clear()
+        self._reach = {}
+
+    def can_reach(self, agent: TinyPerson) -> bool:
+        """Tell whether this person can reach `agent`."""
+        entry = self._reach.get(agent.name)
+        return entry is not None and entry[0] is agent and agent is not self
 
     @property
     def accessible_agents(self) -> list[TinyPerson]:
         """The people this person can reach."""
-        return [agent for agent, _ in self._accessible.values()]
+        return [agent for agent, _ in self._reach.values() if agent is not self]
 
     # ------------------------------------------------------------------ memory
 
@@ -429,8 +443,9 @@ class TinyPerson:
         )
 
     def _people(self) -> tuple[str, ...]:
-        shown = [f"{agent.name} ({relation})" for agent, relation in islice(self._accessible.values(), _PEOPLE_SHOWN)]
-        more = len(self._accessible) - len(shown)
+        others = (entry for entry in self._reach.values() if entry[0] is not self)
+        shown = [f"{agent.name} ({relation})" for agent, relation in islice(others, _PEOPLE_SHOWN)]
+        more = sum(1 for _ in others)
         return (*shown, f"and {more} more") if more else tuple(shown)
 
     def _request(self, messages: Sequence[Any], step: int, schema: Any = TURN_SCHEMA) -> ChatRequest:

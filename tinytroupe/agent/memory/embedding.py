@@ -211,13 +211,14 @@ def unit(vector: Iterable[float]) -> array[float]:
 
 
 def _products(block: array[float], vector: array[float]) -> list[float]:
+    # Rounded, so that equals stay equal whoever does the sums, and a run repeats itself on another machine.
     size = len(vector)
     numpy = _numpy()
     if numpy is not None:
         matrix = numpy.frombuffer(block, dtype="f4").reshape(-1, size)
-        products: list[float] = (matrix @ numpy.frombuffer(vector, dtype="f4")).tolist()
+        products: list[float] = numpy.round(matrix @ numpy.frombuffer(vector, dtype="f4"), 5).tolist()
         return products
-    return [sum(map(mul, block[at : at + size], vector)) for at in range(0, len(block), size)]
+    return [round(sum(map(mul, block[at : at + size], vector)), 5) for at in range(0, len(block), size)]
 
 
 @cache

@@ -224,9 +224,9 @@ class SemanticMemory:
         pending.reverse()
         vectors = await self._embedder([*targets, *(text for _, text in pending)])
         with self._lock:
-            # Another search may have added them meanwhile, newer entries have driven them out, or all been cleared.
+            # Another search may have added them meanwhile, or newer entries have driven them out.
             for (sequence, _), vector in zip(pending, vectors[len(targets) :], strict=True):
-                if index is self._vectors and sequence >= index.end and sequence in shelf.entries:
+                if sequence >= index.end and sequence in shelf.entries:
                     index.add(sequence, vector)
         return vectors[: len(targets)]
 

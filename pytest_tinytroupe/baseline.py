@@ -1,0 +1,231 @@
+"""The files in ``baselines/``: one a test file, in git, readable in a diff.
+
+::
+
+    {
+      "schema": 1,
+      "tests": {
+        "test_market[10]": {
+          "exact": {"llm_calls": 150, "time_s": 50.0},
+          "heap": {"cpython-3.11-linux-x86_64": {"heap_mb": 1.25}}
+        }
+      }
+    }
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_tinytroupe.records import Verdict
+from pytest_tinytroupe.verdict import tolerance_of
+
+SCHEMA = 1
+
+
+class BaselineError(Exception):
+    """A baseline file cannot be used. The message names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """New figures for one test.
+
+    Attributes
+    ----------
+    file
+        Path of the test file relative to the root directory, with forward slashes.
+    test
+        Id of the test within the file: what follows the first ``::``.
+    environment
+        Key of the Python and platform that heap figures belong to.
+    exact, heap
+        Metric name -> value.
+    """
+
+    file: str
+    test: str
+    environment: str
+    exact: dict[str, float] = field(default_factory=dict)
+    heap: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Entry:
+        """Build the entry from `to_json`'s result."""
+        return cls(**data)
+
+
+def environment_key() -> str:
+    """Return the key under which heap figures are kept, such as ``cpython-3.11-linux-x86_64``."""
+    import platform
+    import sys
+
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return "-".join((sys.implementation.name, version, sys.platform, platform.machine().lower() or "unknown"))
+
+
+def entry_of(file: str, test: str, verdicts: Iterable[Verdict]) -> Entry:
+    """Collect what the verdicts measured in the tiers that are kept."""
+    kept: dict[str, dict[str, float]] = {"exact": {}, "heap": {}}
+    for verdict in verdicts:
+        metric = verdict.metric
+        if metric.value is not None and metric.tier in kept:
+            kept[metric.tier][metric.name] = metric.value
+    return Entry(file, test, environment_key(), kept["exact"], kept["heap"])
+
+
+class Baselines:
+    """The baseline files below one directory. Reading is cached: they do not change while tests run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._read: dict[Path, dict[str, Any] | BaselineError] = {}
+
+    def path_of(self, file: str) -> Path:
+        """Return the baseline file of a test file given relative to the root directory."""
+        return self.directory / (file.removesuffix(".py") + ".json")
+
+    def stored(self, file: str, test: str) -> dict[str, float]:
+        """Return metric name -> stored value of one test in this environment; empty where there is none.
+
+        Raises
+        ------
+        BaselineError
+            The file exists and cannot be read or understood.
+        """
+        path = self.path_of(file)
+        if path not in self._read:
+            try:
+                self._read[path] = load(path)
+            except BaselineError as error:
+                self._read[path] = error
+        document = self._read[path]
+        if isinstance(document, BaselineError):
+            raise document
+        entry = document["tests"].get(test, {})
+        return {**entry.get("exact", {}), **entry.get("heap", {}).get(environment_key(), {})}
+
+    def update(self, entries: Iterable[Entry]) -> list[Path]:
+        """Write new figures, leaving those of other tests and environments as they are.
+
+        Returns
+        -------
+        list of Path
+            The files that changed, sorted.
+
+        Raises
+        ------
+        BaselineError
+            A file cannot be understood or written. It is left untouched; files before it may have been written.
+        """
+        by_path: dict[Path, list[Entry]] = {}
+        for entry in entries:
+            by_path.setdefault(self.path_of(entry.file), []).append(entry)
+        changed = []
+        for path in sorted(by_path):
+            document = load(path)
+            before = dump(document)
+            for entry in by_path[path]:
+                _merge(document["tests"], entry)
+            after = dump(document)
+            if after != before:
+                _write(path, after)
+                changed.append(path)
+        return changed
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a baseline file; a missing one is empty.
+
+    Raises
+    ------
+    BaselineError
+        It cannot be read, is not JSON, has the wrong shape, or was written by a newer version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"schema": SCHEMA, "tests": {}}
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BaselineError(f"baseline {path}: cannot be read ({reason}); mend its permissions") from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        hint = "restore it from version control, or delete it and run: pytest --perf --perf-update"
+        raise BaselineError(f"baseline {path}: not valid JSON ({error}); {hint}") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BaselineError(f"baseline {path}: schema {schema} is newer than {SCHEMA}; upgrade pytest-tinytroupe")
+    if schema is not True and schema == SCHEMA and _is_tests(document.get("tests")):
+        return dict(document)
+    hint = "restore it from version control, or delete it and run: pytest --perf --perf-update"
+    raise BaselineError(f"baseline {path}: not a baseline file (wrong schema or shape); {hint}")
+
+
+def dump(document: Mapping[str, Any]) -> str:
+    """Return the text of a baseline file: the same figures always give the same bytes."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _merge(tests: dict[str, Any], entry: Entry) -> None:
+    stored = tests.setdefault(entry.test, {})
+    stored["exact"] = {name: _plain(value) for name, value in entry.exact.items()}
+    if entry.heap:
+        heaps = stored.setdefault("heap", {})
+        old = heaps.get(entry.environment, {})
+        heaps[entry.environment] = {name: _steady(old.get(name), value) for name, value in entry.heap.items()}
+
+
+def _steady(old: float | None, new: float) -> float:
+    """Keep a figure that still holds, so that an update without news changes no file."""
+    return old if old is not None and abs(new - old) <= tolerance_of("heap", old) else round(new, 3)
+
+
+def _plain(value: float) -> float:
+    """Write counts as whole numbers, times as they are."""
+    return int(value) if isinstance(value, int) else round(value, 9)
+
+
+def _is_tests(tests: object) -> bool:
+    return isinstance(tests, dict) and all(
+        isinstance(entry, dict)
+        and _is_figures(entry.get("exact", {}))
+        and isinstance(entry.get("heap", {}), dict)
+        and all(_is_figures(figures) for figures in entry.get("heap", {}).values())
+        for entry in tests.values()
+    )
+
+
+def _is_figures(figures: object) -> bool:
+    return isinstance(figures, dict) and all(
+        # The bound also refuses NaN and infinities, which JSON does not have but Python's reader accepts.
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+        for value in figures.values()
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a crash, sees the old text or the new, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A read-only file in a writable directory could be replaced all the same; read-only is meant as a lock.
+        # The bits, not only os.access: for root everything is accessible.
+        if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
+            raise PermissionError(13, "Permission denied", str(path))
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BaselineError(f"baseline {path}: cannot be written ({reason}); mend its permissions") from error

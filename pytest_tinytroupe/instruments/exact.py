@@ -1,0 +1,83 @@
+"""What is identical from run to run: virtual time, calls, tokens, errors, memories."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pytest_tinytroupe.probe import Probe
+from pytest_tinytroupe.records import Metric, Timeline
+
+DIGITS = 9
+"""Virtual times are sums of floats; a nanosecond is far below anything simulated, and keeps JSON stable."""
+
+
+class Exact:
+    """Reads the counters of everything that a test's fixtures attached to its probe."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._wall_s = 0.0
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._probe.restart()
+        self._wall_s = time.perf_counter()
+
+    def stop(self) -> None:
+        """Take the real time the call took."""
+        self._wall_s = time.perf_counter() - self._wall_s
+
+    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+        """Return the metrics of all sources that were attached."""
+        metrics = [*self._time(), *self._models(), *self._worlds()]
+        return metrics, [], []
+
+    def _time(self) -> list[Metric]:
+        if not self._probe.clocks.sources:
+            return [Metric("time_s", round(self._wall_s, DIGITS), "s", tier="wall")]
+        elapsed_s = round(self._probe.clocks.counts()["now"], DIGITS)
+        # A clock that stood still measured nothing; 0 s would satisfy any limit.
+        return [Metric("time_s", elapsed_s, "s")] if elapsed_s > 0 else []
+
+    def _models(self) -> list[Metric]:
+        if not self._probe.models.sources:
+            return []
+        counts = self._probe.models.counts()
+        prompt, completion = int(counts["prompt_tokens"]), int(counts["completion_tokens"])
+        return [
+            Metric("llm_calls", int(counts["calls"])),
+            Metric("tokens", prompt + completion),
+            Metric("prompt_tokens", prompt),
+            Metric("completion_tokens", completion),
+        ]
+
+    def _worlds(self) -> list[Metric]:
+        worlds = self._probe.worlds.sources
+        if not worlds:
+            return []
+        counts = self._probe.worlds.counts()
+        people: list[Any] = [agent for world in worlds for agent in world.agents]
+        entries = sum(agent.episodic_memory.get_memory_stats()["total_size"] for agent in people)
+        metrics = [
+            Metric("errors", int(counts["errors"])),
+            Metric("timeouts", int(counts["timeouts"])),
+            Metric("memory_entries", int(entries)),
+        ]
+        # Only virtual time makes the ratio of two durations exact.
+        if self._probe.clocks.sources and counts["elapsed_s"] > 0:
+            efficiency = round(counts["lower_bound_s"] / counts["elapsed_s"], DIGITS)
+            metrics.append(Metric("efficiency", efficiency, "", better="higher"))
+        return metrics
+
+
+def speedup(sequential: list[Metric], parallel: list[Metric]) -> list[Metric]:
+    """Return the ratio of the virtual times of a sequential and a parallel pass; nothing where there is none."""
+    before, after = (_virtual_time(metrics) for metrics in (sequential, parallel))
+    if before is None or after is None:
+        return []
+    return [Metric("speedup", round(before / after, DIGITS), "x", better="higher")]
+
+
+def _virtual_time(metrics: list[Metric]) -> float | None:
+    return next((metric.value for metric in metrics if metric.name == "time_s" and metric.tier == "exact"), None)

@@ -1,0 +1,80 @@
+"""What surrounds the phases of every test, measured or not. Always imported, therefore small."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_tinytroupe.marker import PerfMarker
+    from pytest_tinytroupe.probe import Probe
+    from pytest_tinytroupe.session import Gate, TestRun
+
+GATE: pytest.StashKey[Gate] = pytest.StashKey()
+"""In the configuration's stash: the run of ``pytest --perf``; missing without it."""
+
+MARKER: pytest.StashKey[PerfMarker] = pytest.StashKey()
+"""In a test's stash: its merged perf marker; missing in other tests."""
+
+MARKER_ERROR: pytest.StashKey[str] = pytest.StashKey()
+"""In a test's stash: why its perf marker cannot be understood."""
+
+PROBE: pytest.StashKey[Probe] = pytest.StashKey()
+"""In a test's stash: what its fixtures have attached in this pass."""
+
+RUN: pytest.StashKey[TestRun] = pytest.StashKey()
+"""In a test's stash: the measurement under way."""
+
+
+def check_marker(item: pytest.Item) -> None:
+    """Fail a test whose perf marker cannot be understood."""
+    if MARKER_ERROR in item.stash:
+        pytest.fail(item.stash[MARKER_ERROR], pytrace=False)
+
+
+def seed(item: pytest.Item, phase: str) -> None:
+    """Seed the random generators if `item` is being measured."""
+    run = item.stash.get(RUN, None)
+    if run is not None:
+        run.seed(phase)
+
+
+def call_phase(item: pytest.Item) -> Generator[None, object, object]:
+    """Surround the call of any test: measure it, hear the models' complaints, raise the verdict."""
+    run = item.stash.get(RUN, None)
+    try:
+        with run.measuring() if run is not None else nullcontext():
+            result = yield
+    except Exception:
+        # The failure at hand goes first; that a model had no answer is often its cause.
+        complaint = _complaint(item)
+        if complaint:
+            item.add_report_section("call", "mock_llm", complaint)
+        raise
+    problem = _complaint(item)
+    if not problem and run is not None:
+        problem = run.conclude()
+    if problem:
+        pytest.fail(problem, pytrace=False)
+    return result
+
+
+def forget_probe(item: pytest.Item) -> None:
+    """Let go of worlds and models, which would otherwise live until the session ends."""
+    if PROBE in item.stash:
+        del item.stash[PROBE]
+
+
+def _complaint(item: pytest.Item) -> str:
+    """Return what the models of a test could not answer, or nothing."""
+    # A fixture may have been requested in the course of the call, so this looks afterwards.
+    probe = item.stash.get(PROBE, None)
+    try:
+        if probe is not None:
+            probe.verify()
+    except AssertionError as error:
+        return str(error)
+    return ""

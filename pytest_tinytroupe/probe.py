@@ -1,0 +1,163 @@
+"""Where fixtures and instruments meet: fixtures attach what can be watched, instruments read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pytest_tinytroupe.phases import PROBE
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Clock(Protocol):
+    """A source of time."""
+
+    virtual: bool
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        ...
+
+
+class Model(Protocol):
+    """A model that counts what it was asked."""
+
+    @property
+    def calls(self) -> int:
+        """Requests answered."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens sent."""
+        ...
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens received."""
+        ...
+
+
+class World(Protocol):
+    """A simulated world that counts what its steps cost."""
+
+    @property
+    def agents(self) -> Sequence[Any]:
+        """The people in it."""
+        ...
+
+    def get_parallel_metrics(self) -> Mapping[str, Any]:
+        """Return errors, time-outs, lower bound and elapsed time so far."""
+        ...
+
+
+Source = TypeVar("Source")
+Counts = dict[str, float]
+
+
+class Watched(Generic[Source]):
+    """Sources of one kind, and what their counters said when the call began."""
+
+    def __init__(self, read: Callable[[Source], Counts]) -> None:
+        self._read = read
+        self._zero: list[tuple[Source, Counts]] = []
+
+    @property
+    def sources(self) -> list[Source]:
+        """The sources, in the order in which they were attached."""
+        return [source for source, _ in self._zero]
+
+    def add(self, source: Source) -> None:
+        """Count `source` from now on; once, however often it is attached."""
+        if not any(known is source for known in self.sources):
+            self._zero.append((source, self._read(source)))
+
+    def restart(self) -> None:
+        """Count all sources from now on."""
+        self._zero = [(source, self._read(source)) for source in self.sources]
+
+    def counts(self) -> Counts:
+        """Return the increase of each counter, added up over the sources."""
+        total: Counts = {}
+        for source, zero in self._zero:
+            for name, value in self._read(source).items():
+                total[name] = total.get(name, 0) + value - zero.get(name, 0)
+        return total
+
+
+class Probe:
+    """What can be watched during one pass of one test.
+
+    Sources attached during set-up count from the start of the call, those attached during the call from then on.
+    """
+
+    def __init__(self) -> None:
+        self.clocks: Watched[Clock] = Watched(lambda clock: {"now": clock.now()})
+        self.models: Watched[Model] = Watched(_read_model)
+        self.worlds: Watched[World] = Watched(_read_world)
+        self.monitors: list[Any] = []
+
+    def add_clock(self, clock: Clock) -> None:
+        """Watch a clock; only virtual ones give exact times."""
+        if clock.virtual:
+            self.clocks.add(clock)
+
+    def add_llm(self, model: Model) -> None:
+        """Watch a model's counters."""
+        self.models.add(model)
+
+    def add_world(self, world: World) -> None:
+        """Watch a world's steps and the memories of its people, and let the monitors watch it."""
+        self.worlds.add(world)
+        for monitor in self.monitors:
+            monitor.watch(world)
+
+    def add_monitor(self, monitor: Any) -> None:
+        """Let a `MemoryMonitor` watch all worlds, and take its curves into the report."""
+        self.monitors.append(monitor)
+        for world in self.worlds.sources:
+            monitor.watch(world)
+
+    def restart(self) -> None:
+        """Count everything from now on: the call begins."""
+        self.clocks.restart()
+        self.models.restart()
+        self.worlds.restart()
+
+    def verify(self) -> None:
+        """Raise what the models have to complain about, such as requests that no rule matched.
+
+        Raises
+        ------
+        AssertionError
+            A model in strict mode was asked something it has no answer for, even where the program swallowed the error.
+        """
+        for model in self.models.sources:
+            verify = getattr(model, "verify", None)
+            if verify is not None:
+                verify()
+
+
+def probe_of(item: pytest.Item) -> Probe:
+    """Return the probe of a test, which is new for every pass."""
+    return item.stash.setdefault(PROBE, Probe())
+
+
+def _read_model(model: Model) -> Counts:
+    return {
+        "calls": model.calls,
+        "prompt_tokens": model.prompt_tokens,
+        "completion_tokens": model.completion_tokens,
+    }
+
+
+def _read_world(world: World) -> Counts:
+    metrics = world.get_parallel_metrics()
+    return {
+        "errors": metrics["parallel_errors"],
+        "timeouts": metrics["parallel_timeouts"],
+        "lower_bound_s": metrics["lower_bound_s"],
+        "elapsed_s": metrics["elapsed_s"],
+    }

@@ -1,0 +1,246 @@
+"""The values that cross the plugin's seams: from instruments to verdicts, from workers to the controller, to reports.
+
+Each is frozen, holds plain values only, and turns itself into JSON types and back (`to_json`, `from_json`), because on
+a parallel run they travel from the worker to the controller as an attribute of an ordinary test report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Tier = Literal["exact", "heap", "process", "wall"]
+Better = Literal["lower", "higher"]
+Status = Literal["ok", "regressed", "improved", "new", "over limit", "advisory", "unmeasured"]
+LimitKind = Literal["max", "min", ""]
+
+FAILING: frozenset[Status] = frozenset({"regressed", "over limit", "unmeasured"})
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured value.
+
+    Attributes
+    ----------
+    name
+        Key of the metric, equal to the marker's keyword without ``max_`` or ``min_``: ``llm_calls``, ``time_s``, …
+    value
+        The measured value in `unit`; None where a limit or a baseline asked for it and nothing measured it.
+    unit
+        ``s``, ``MB`` (2**20 bytes), ``x`` (a ratio), or empty for a count.
+    tier
+        How far the value can be trusted: ``exact`` (identical from run to run), ``heap`` (within 2 % on one Python and
+        platform), ``process`` and ``wall`` (depend on the machine and its load).
+    better
+        Which direction is an improvement.
+    """
+
+    name: str
+    value: float | None
+    unit: str = ""
+    tier: Tier = "exact"
+    better: Better = "lower"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metric as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Metric:
+        """Build the metric from `to_json`'s result."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A metric held against its limit and its baseline.
+
+    Attributes
+    ----------
+    metric
+        What was measured.
+    status
+        ``regressed``, ``over limit`` and ``unmeasured`` fail the test; the others do not.
+    limit, limit_kind
+        The marker's threshold in the metric's unit and its direction; None and empty where there is none.
+    baseline
+        The stored value in the metric's unit; None where there is none.
+    tolerance
+        How far the value may stray from `baseline` in the metric's unit; 0 for exact metrics.
+    change
+        ``(value - baseline) / baseline``; None without a baseline or where that is 0.
+    note
+        A remark for the reader: why it was not measured, what to do.
+    """
+
+    metric: Metric
+    status: Status
+    limit: float | None = None
+    limit_kind: LimitKind = ""
+    baseline: float | None = None
+    tolerance: float = 0.0
+    change: float | None = None
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether this verdict fails the test."""
+        return self.status in FAILING
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Verdict:
+        """Build the verdict from `to_json`'s result."""
+        return cls(**{**data, "metric": Metric.from_json(data["metric"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A value over the course of the test's call.
+
+    Attributes
+    ----------
+    name
+        What is drawn, for example ``process memory``.
+    unit
+        Unit of the second number of each point.
+    points
+        ``(seconds since the start of the call, value)`` in order of time; bounded in number.
+    marks
+        ``(seconds since the start of the call, label)`` of noteworthy moments.
+    """
+
+    name: str
+    unit: str
+    points: tuple[tuple[float, float], ...] = ()
+    marks: tuple[tuple[float, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the timeline as JSON types."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "points": [list(point) for point in self.points],
+            "marks": [list(mark) for mark in self.marks],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Timeline:
+        """Build the timeline from `to_json`'s result."""
+        return cls(
+            data["name"],
+            data["unit"],
+            tuple((t, value) for t, value in data["points"]),
+            tuple((t, label) for t, label in data["marks"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TestRecord:
+    """Everything a report says about one perf test.
+
+    Attributes
+    ----------
+    nodeid
+        The test's id as pytest prints it.
+    outcome
+        ``passed``, ``failed``, ``skipped``, ``xfailed`` or ``error`` (set-up or teardown failed).
+    duration_s
+        Real seconds of the call in the main pass.
+    verdicts
+        One a metric, in a fixed order.
+    timelines, notes
+        Curves and remarks on the run.
+    worker
+        Name of the xdist worker (``gw0``); empty outside of a parallel run.
+    """
+
+    __test__ = False  # the name is the field's, yet pytest must not collect it
+
+    nodeid: str
+    outcome: str
+    duration_s: float
+    verdicts: tuple[Verdict, ...] = ()
+    timelines: tuple[Timeline, ...] = ()
+    notes: tuple[str, ...] = ()
+    worker: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        return {
+            "nodeid": self.nodeid,
+            "outcome": self.outcome,
+            "duration_s": self.duration_s,
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "timelines": [timeline.to_json() for timeline in self.timelines],
+            "notes": list(self.notes),
+            "worker": self.worker,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TestRecord:
+        """Build the record from `to_json`'s result."""
+        return cls(
+            data["nodeid"],
+            data["outcome"],
+            data["duration_s"],
+            tuple(Verdict.from_json(verdict) for verdict in data["verdicts"]),
+            tuple(Timeline.from_json(timeline) for timeline in data["timelines"]),
+            tuple(data["notes"]),
+            data["worker"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """One run of ``pytest --perf``.
+
+    Attributes
+    ----------
+    title
+        Heading of the report.
+    started
+        When the run started, ISO 8601 with offset.
+    records
+        The perf tests that ran, in order of their ids.
+    environment
+        ``(what, value)`` pairs: Python, platform, versions.
+    baseline_dir
+        Where the baselines are, relative to the root directory where possible.
+    command
+        The command line, to run it again.
+    """
+
+    title: str
+    started: str
+    records: tuple[TestRecord, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    baseline_dir: str = ""
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return {
+            "title": self.title,
+            "started": self.started,
+            "records": [record.to_json() for record in self.records],
+            "environment": [list(pair) for pair in self.environment],
+            "baseline_dir": self.baseline_dir,
+            "command": self.command,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SessionReport:
+        """Build the report from `to_json`'s result."""
+        return cls(
+            data["title"],
+            data["started"],
+            tuple(TestRecord.from_json(record) for record in data["records"]),
+            tuple((what, value) for what, value in data["environment"]),
+            data["baseline_dir"],
+            data["command"],
+        )

@@ -1,0 +1,24 @@
+"""Shared by all tests."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session")
+def _warm() -> None:
+    # A run inside pytester forgets what it imported; what is here before stays.
+    for module in ("session", "marker", "report.html", "report.terminal", "instruments.heap", "instruments.process"):
+        importlib.import_module(f"pytest_tinytroupe.{module}")
+
+
+@pytest.fixture
+def pytester(_warm: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """The built-in `pytester`, several times as fast: hypothesis would be imported anew by each run inside it."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+    monkeypatch.setenv("COLUMNS", "120")
+    return pytester

@@ -1,0 +1,445 @@
+"""Passes: full set-ups of their own, one set of reports, and a failure in any of them is the test's failure."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from pytest_tinytroupe.marker import PerfMarker
+from pytest_tinytroupe.session import plan
+
+FAKES = """
+import random
+import pytest
+from pytest_tinytroupe.probe import probe_of
+
+class Clock:
+    virtual = True
+    time_s = 100.0
+    def now(self):
+        return self.time_s
+
+class Model:
+    calls = prompt_tokens = completion_tokens = 7
+    complaint = ""
+    def ask(self, n=1):
+        self.calls += n
+        self.prompt_tokens += 10 * n
+        self.completion_tokens += n
+    def verify(self):
+        assert not self.complaint, self.complaint
+
+@pytest.fixture
+def clock(request):
+    clock = Clock()
+    probe_of(request.node).add_clock(clock)
+    return clock
+
+@pytest.fixture
+def model(request):
+    model = Model()
+    model.ask()  # in set-up: does not count
+    probe_of(request.node).add_llm(model)
+    return model
+"""
+
+
+def run(pytester, *args):
+    return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", *args)
+
+
+@pytest.mark.parametrize(
+    ("marker", "passes"),
+    [
+        (PerfMarker(), ("main", "heap")),
+        (PerfMarker(min_speedup=2), ("main", "sequential", "heap")),
+        (PerfMarker(baseline=False), ("main",)),
+        (PerfMarker(baseline=False, max_heap_mb=1), ("main", "heap")),
+        (PerfMarker(baseline=False, min_speedup=0), ("main", "sequential")),
+    ],
+)
+def test_a_test_takes_the_passes_its_marker_asks_for(marker, passes):
+    assert plan(marker) == passes
+
+
+def test_each_pass_is_full_and_only_function_scoped_things_are_fresh(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        test_one="""
+        import pytest
+        log = []
+
+        @pytest.fixture(scope="session")
+        def session(): log.append("+session"); yield; log.append("-session")
+        @pytest.fixture(scope="module")
+        def module(): log.append("+module"); yield; log.append("-module")
+        @pytest.fixture(scope="class")
+        def klass(): log.append("+class"); yield; log.append("-class")
+        @pytest.fixture
+        def function(): log.append("+function"); yield; log.append("-function")
+
+        class TestIt:
+            @pytest.mark.perf(min_speedup=1)
+            def test_perf(self, session, module, klass, function, tmp_path, clock):
+                assert not hasattr(self, "seen")
+                self.seen = True
+                assert not list(tmp_path.iterdir())
+                (tmp_path / "x").touch()
+                clock.time_s += 2
+                log.append("call")
+            def test_in_class(self):
+                assert "-class" not in log
+
+        def test_after():
+            once = ["+function", "call", "-function"]
+            assert log == ["+session", "+module", "+class", *once, *once, *once, "-class"]
+        """,
+        test_two="""
+        from test_one import log
+        def test_next_module(): assert log[-1] == "-module"
+        """,
+    )
+    result = run(pytester, "-v", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=4)
+    assert result.stdout.str().count("test_perf PASSED") == 1
+    assert (pytester.path / "junit.xml").read_text().count("test_perf") == 1
+
+
+def test_unittest_and_parametrized_tests_and_xunit_setup(pytester):
+    pytester.makepyfile(
+        """
+        import unittest, pytest
+        ups = []
+        def setup_function(function): ups.append(function.__name__)
+
+        @pytest.mark.perf
+        class TestCase(unittest.TestCase):
+            def setUp(self): self.n = 0
+            def test_it(self): self.n += 1; assert self.n == 1
+
+        @pytest.fixture(params=[1, 2], scope="module")
+        def number(request): return request.param
+
+        @pytest.mark.perf
+        @pytest.mark.parametrize("letter", "ab")
+        def test_p(number, letter): pass
+
+        def test_all(): assert ups.count("test_p") == 8
+        """
+    )
+    run(pytester, "-vv").assert_outcomes(passed=6)
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "pass_name"),
+    [("n == 1", "failed", "main"), ("n == 2", "failed", "sequential"), ("n == 3", "failed", "heap")],
+)
+def test_a_failure_in_any_pass_is_the_tests_failure(pytester, body, outcome, pass_name):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        test_it=f"""
+        import pytest
+        n = 0
+        @pytest.fixture(scope="module")
+        def module(): yield; print("module torn down")
+        @pytest.mark.perf(min_speedup=1)
+        def test_it(clock, module):
+            global n
+            n += 1
+            print("this is run", n)
+            clock.time_s += 1
+            assert not ({body}), "on purpose"
+        def test_other(): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines([f"*This happened in the {pass_name} pass*"])
+    result.stdout.fnmatch_lines(["FAILED *::test_it - AssertionError: on purpose*"])
+    assert sum(line.startswith("this is run") for line in result.outlines) == 1  # output of that pass only
+
+
+def test_a_failure_in_the_first_pass_tears_the_module_down_before_the_next(pytester):
+    pytester.makepyfile(
+        test_1="""
+        import pytest
+        down = []
+        @pytest.fixture(scope="module")
+        def module(): yield; down.append(1)
+        @pytest.mark.perf
+        def test_it(module): assert 0
+        """,
+        test_2="def test_next():\n    from test_1 import down\n    assert down",
+    )
+    run(pytester).assert_outcomes(failed=1, passed=1)
+
+
+def test_a_module_teardown_that_fails_after_a_failure_is_reported(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture(scope="module")
+        def module(): yield; raise RuntimeError("module down")
+        @pytest.mark.perf
+        def test_it(module): assert 0
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*RuntimeError: module down"])
+
+
+def test_setup_and_teardown_errors_are_errors(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def up(): raise RuntimeError("up")
+        @pytest.fixture
+        def down(): yield; raise RuntimeError("down")
+        @pytest.mark.perf
+        def test_up(up): pass
+        @pytest.mark.perf
+        def test_down(down): pass
+        @pytest.mark.perf(baseline=False)
+        def test_down_last(down): pass
+        """
+    )
+    result = run(pytester, "--perf-update")
+    result.assert_outcomes(errors=3, failed=1, passed=1)
+    result.stdout.fnmatch_lines(["perf: not judged: *"])
+    assert not list((pytester.path / "baselines").rglob("*.json"))
+
+
+def test_skip_and_xfail_are_respected(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        runs = []
+        @pytest.mark.perf
+        @pytest.mark.skip(reason="mark")
+        def test_skip_mark(): runs.append(1)
+        @pytest.mark.perf
+        def test_skip_call(): runs.append(1); pytest.skip("call")
+        @pytest.mark.perf
+        @pytest.mark.xfail
+        def test_xfail_body(): runs.append(1); assert 0
+        @pytest.mark.perf(max_heap_mb=0.1)
+        @pytest.mark.xfail(strict=True)
+        def test_xfail_verdict(): bytearray(2**20)
+        @pytest.mark.perf(max_heap_mb=9)
+        @pytest.mark.xfail(strict=False)
+        def test_xpass(): pass
+        @pytest.mark.perf
+        @pytest.mark.xfail(strict=True)
+        def test_xpass_strict(): pass
+        def test_runs(): assert len(runs) == 2
+        """
+    )
+    result = run(pytester, "--perf-update")
+    result.assert_outcomes(skipped=2, xfailed=2, xpassed=1, failed=1, passed=1)
+
+
+def test_ctrl_c_leaves_nothing_running(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        n = 0
+        @pytest.mark.perf
+        def test_it():
+            global n
+            n += 1
+            if n == 2:
+                raise KeyboardInterrupt
+        def test_never(): assert 0
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
+    assert not tracemalloc.is_tracing()
+
+
+def test_counts_start_with_the_call_and_are_exact(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(max_llm_calls=3, max_tokens=33, max_time_s=0.3)
+        def test_it(clock, model):
+            for _ in range(3):
+                model.ask()
+                clock.time_s += 0.1
+        """
+    )
+    result = run(pytester, "--perf-update")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*time_s * 0.3 s *≤ 0.3 s  new", "*llm_calls * 3 *≤ 3  new", "*prompt_tokens * 30 *"])
+
+
+def test_two_clocks_add_up_and_a_source_attached_twice_counts_once(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        """
+        import pytest
+        from conftest import Clock, Model
+        from pytest_tinytroupe.probe import probe_of
+        @pytest.mark.perf(max_time_s=3, max_llm_calls=1)
+        def test_it(request, clock, model):
+            other, probe = Clock(), probe_of(request.node)
+            probe.add_clock(other); probe.add_clock(clock); probe.add_llm(model)
+            other.time_s += 1; clock.time_s += 2; model.ask()
+        """
+    )
+    run(pytester).assert_outcomes(passed=1)
+
+
+UNMEASURED = {
+    "min_speedup=2": "speedup: nothing ran on virtual time*",
+    "min_efficiency=0.5": "efficiency: no world took a step*",
+    "max_llm_calls=5": "llm_calls: no model was watched: add the fixture mock_llm*",
+    "max_tokens=5": "tokens: no model was watched*",
+}
+
+
+@pytest.mark.parametrize(("limit", "line"), UNMEASURED.items(), ids=UNMEASURED.keys())
+def test_a_limit_that_could_not_be_measured_fails(pytester, limit, line):
+    pytester.makepyfile(f"import pytest\n@pytest.mark.perf({limit})\ndef test_it(): pass")
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: * was not measured", line])
+
+
+def test_a_clock_that_stood_still_measured_nothing(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile("import pytest\n@pytest.mark.perf(max_time_s=5)\ndef test_it(clock): pass")
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["time_s: the virtual clock stood still*"])
+
+
+def test_without_virtual_time_the_limit_holds_for_real_time_and_no_baseline_is_kept(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(max_time_s=60)
+        def test_ok(): pass
+        @pytest.mark.perf(max_time_s=0)
+        def test_slow(): pass
+        """
+    )
+    result = run(pytester, "--perf-update")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["perf: time_s over limit: * s, max 0 s"])
+    (path,) = (pytester.path / "baselines").rglob("*.json")
+    assert "time_s" not in path.read_text()
+
+
+def test_memory_limits(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(max_heap_mb=4.1, max_peak_memory_mb=4000)
+        def test_ok(): bytearray(4 * 2**20)
+        @pytest.mark.perf(max_heap_mb=3.9)
+        def test_heap(): bytearray(4 * 2**20)
+        @pytest.mark.perf(max_peak_memory_mb=1)
+        def test_process(): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["perf: heap_mb over limit: 4.* MB, max 3.9 MB"])
+    result.stdout.fnmatch_lines(["perf: peak_memory_mb over limit: * MB, max 1 MB"])
+
+
+def test_every_pass_has_the_markers_seed_whatever_else_seeds(pytester):
+    pytest.importorskip("pytest_randomly")
+    pytester.makepyfile(
+        """
+        import random, pytest
+        drawn = {0: [], 5: []}
+        @pytest.fixture
+        def number(): return random.random()
+        @pytest.mark.perf
+        def test_default(number): drawn[0].append((number, random.random()))
+        @pytest.mark.perf(seed=5)
+        def test_five(number): drawn[5].append((number, random.random()))
+        def test_all():
+            first = random.Random(0).random(), random.Random(5).random()
+            assert drawn == {0: [(first[0],) * 2] * 2, 5: [(first[1],) * 2] * 2}
+        """
+    )
+    result = pytester.runpytest_inprocess("--perf", "--no-perf-report", "-p", "randomly", "--randomly-dont-reorganize")
+    result.assert_outcomes(passed=3)
+
+
+def test_the_generator_is_left_as_it_was(pytester):
+    pytester.makepyfile(
+        """
+        import random, pytest
+        state = []
+        def test_before(): random.seed(1); state.append(random.getstate())
+        @pytest.mark.perf
+        def test_perf(): random.random()
+        def test_after(): assert random.getstate() == state[0]
+        """
+    )
+    run(pytester).assert_outcomes(passed=3)
+
+
+def test_a_models_complaint_fails_the_call_not_the_teardown(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+        @pytest.mark.perf
+        def test_perf(model): model.complaint = "no rule for this"
+        def test_plain(model): model.complaint = "no rule for that"
+        def test_late(request): request.getfixturevalue("model").complaint = "no rule at all"
+        def test_both(model): model.complaint = "the cause"; assert 0, "the effect"
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*Captured mock_llm call*",
+            "the cause",
+            "FAILED *::test_perf - Failed: no rule for this*",
+            "FAILED *::test_plain - Failed: no rule for that*",
+            "FAILED *::test_late - Failed: no rule at all*",
+            "FAILED *::test_both - AssertionError: the effect*",
+        ]
+    )
+
+
+def test_nothing_is_kept_alive_after_its_test(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        """
+        import gc, weakref, pytest
+        refs = []
+        @pytest.mark.perf
+        def test_perf(model): refs.append(weakref.ref(model))
+        def test_plain(model): refs.append(weakref.ref(model))
+        def test_gone():
+            gc.collect()
+            assert [ref() for ref in refs] == [None] * 3
+        """
+    )
+    run(pytester).assert_outcomes(passed=3)
+
+
+def test_exitfirst_and_last_failed_work(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(max_heap_mb=0.1)
+        def test_a(): bytearray(2**20)
+        def test_b(): pass
+        """
+    )
+    run(pytester, "-x").assert_outcomes(failed=1)
+    run(pytester, "--lf").assert_outcomes(failed=1)

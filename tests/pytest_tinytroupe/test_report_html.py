@@ -1,0 +1,195 @@
+"""The report of a run as pages."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_tinytroupe.records import Metric, SessionReport, TestRecord, Timeline, Verdict
+from pytest_tinytroupe.report.html import metric_name, write_report
+
+RSS = Timeline("process memory", "MB", tuple((k * 0.02, 80 + k % 7) for k in range(100)), ((0.5, "step 1"),))
+
+
+def record(
+    nodeid: str = "tests/test_a.py::test_a", outcome: str = "passed", *verdicts: Verdict, **rest: Any
+) -> TestRecord:
+    return TestRecord(nodeid, outcome, 0.25, verdicts, **rest)
+
+
+def session(*records: TestRecord) -> SessionReport:
+    return SessionReport(
+        "Performance of shop",
+        "2026-11-23T18:02:11+00:00",
+        records,
+        (("Python", "CPython 3.11.9"),),
+        "baselines",
+        "pytest --perf -n 2",
+    )
+
+
+class Page(HTMLParser):
+    """Text and links of a page; fails on what a strict content policy forbids."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.text = ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        for link in self.links:
+            if not link.startswith("#"):
+                assert (path.parent / link).is_file(), link
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "style", "img", "iframe")
+        for name, value in attrs:
+            assert name != "style"
+            assert not name.startswith("on")
+            if name == "href":
+                self.links.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", self.text)
+
+
+def test_a_run_without_tests_has_a_report(tmp_path: Path) -> None:
+    index = write_report(tmp_path / "new" / "report", session())
+    assert index == tmp_path / "new" / "report" / "index.html"
+    assert "No perf test ran." in Page(index).words
+
+
+def test_index_and_pages_tell_every_figure(tmp_path: Path) -> None:
+    verdicts = (
+        Verdict(Metric("llm_calls", 550), "regressed", None, "", 500, 0, 0.1, "one more a turn"),
+        Verdict(Metric("peak_memory_mb", 521.3, "MB", "process"), "over limit", 500, "max"),
+        Verdict(Metric("speedup", 10.0, "x", better="higher"), "ok", 3, "min", 10.0, 0, 0.0),
+        Verdict(Metric("tokens", 90), "improved", None, "", 100, 0, -0.1),
+        Verdict(Metric("errors", 0), "ok", None, "", 0, 0, None),
+    )
+    failing = record("tests/test_a.py::TestX::test_b[1]", "failed", *verdicts, timelines=(RSS,), worker="gw1")
+    index = write_report(tmp_path, session(record(), failing))
+    page = Page(index)
+    assert "1 of 2 perf tests failed." in page.words
+    assert "LLM calls 550, baseline 500 (+10.0 %)" in page.words
+    assert "peak memory 521.3 MB, limit ≤ 500 MB" in page.words
+    assert "one more a turn" in page.words
+    assert "TestX › test_b[1]" in page.words
+    assert "1 more" in page.words
+    assert "23 November 2026, 18:02 UTC" in page.words
+    assert "pytest --perf -n 2" in page.words
+    assert "CPython 3.11.9" in page.words
+    assert page.words.index("test_b[1]") < page.words.rindex("test_a"), "what fails comes first"
+    test = Page(next((tmp_path / "tests").glob("*test_b*")))
+    for text in ("failed in 250 ms · on worker gw1", "Process memory", "limit 500 MB", "10×", "≥ 3×", "−10.0 %", "±0"):
+        assert text in test.words, text
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "shown"),
+    [
+        ("passed", "ok", "ok"),
+        ("passed", "new", "new"),
+        ("passed", "advisory", "advisory"),
+        ("failed", "ok", "failed"),
+        ("error", "ok", "error"),
+        ("skipped", "ok", "skipped"),
+        ("xfailed", "ok", "expected failure"),
+        ("failed", "unmeasured", "unmeasured"),
+    ],
+)
+def test_a_test_is_as_bad_as_the_worst_of_it(tmp_path: Path, outcome: str, status: Any, shown: str) -> None:
+    index = write_report(tmp_path, session(record("a.py::b", outcome, Verdict(Metric("llm_calls", 1), status))))
+    row = re.search(r'<tr role="row" class="row ([^"]*)">(.*?)</td>', index.read_text(encoding="utf-8"), re.S)
+    assert row is not None
+    assert f"</i>{shown}<" in row[2]
+    attention = shown in ("advisory", "failed", "error", "unmeasured")
+    assert ("attention" in row[1].split()) is attention
+    assert ("passed" in row[1].split()) is (shown not in ("failed", "error", "unmeasured"))
+
+
+def test_a_failure_that_is_not_one_of_figures_is_explained(tmp_path: Path) -> None:
+    index = write_report(tmp_path, session(record("a.py::b", "failed", Verdict(Metric("llm_calls", 1), "ok"))))
+    assert "the test itself failed, whatever its figures" in Page(index).words
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
+    verdict = Verdict(Metric("speedup", None, "x", better="higher"), "unmeasured", 3, "min", note="no world ran")
+    words = Page(write_report(tmp_path, session(record("a.py::b", "failed", verdict)))).words
+    assert "speedup not measured, limit ≥ 3×" in words
+    assert "no world ran" in words
+
+
+def test_hostile_ids_and_notes_stay_text_and_inside_the_directory(tmp_path: Path) -> None:
+    hostile = '"><script>alert(1)</script>\u202e/../../../x' + "y" * 10_000
+    records = [record(f"{hostile}{k}::{hostile}", "failed", notes=(hostile,), worker=hostile) for k in range(3)]
+    records.append(
+        record("../../evil::x", timelines=(Timeline(hostile, hostile, ((0, 1), (1, 2)), ((0.5, hostile),)),))
+    )
+    directory = tmp_path / "report"
+    index = write_report(directory, session(*records))
+    pages = [index, *(directory / "tests").iterdir()]
+    assert len(pages) == 5
+    for path in pages:
+        page = Page(path)
+        assert "\u202e" not in page.source
+        assert "y" * 1000 not in page.source
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_entries_of_agents_share_a_chart_and_memory_has_its_own(tmp_path: Path) -> None:
+    entries = [
+        Timeline(f"memory entries: agent {k}", "entries", ((0, 0), (1, k)), ((0.5, "critical: usage"),))
+        for k in range(9)
+    ]
+    write_report(tmp_path, session(record(timelines=(RSS, Timeline("heap", "MB"), *entries))))
+    page = Page(next((tmp_path / "tests").iterdir()))
+    assert page.source.count("<figure") == 3
+    assert "Memory entries, the 6 highest of 9" in page.words
+    assert "agent 8" in page.words
+    assert "agent 2" not in page.words
+    assert "Nothing was sampled." in page.words
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = write_report(tmp_path, session(record()))
+    before = index.read_text(encoding="utf-8")
+
+    def full(source: Any, target: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(tmp_path, session(record(), record("b.py::b")))
+    assert index.read_text(encoding="utf-8") == before
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_pages_stay_small(tmp_path: Path) -> None:
+    long = Timeline("process memory", "MB", tuple((k * 0.01, 80 + k % 13) for k in range(100_000)))
+    agents = [Timeline(f"memory entries: {k}", "entries", long.points[:1000]) for k in range(100)]
+    write_report(tmp_path, session(record(timelines=(long, *agents))))
+    for page in tmp_path.rglob("*.html"):
+        assert page.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "words"),
+    [
+        ("peak_memory_mb", "MB", "peak memory"),
+        ("time_s", "s", "time"),
+        ("llm_calls", "", "LLM calls"),
+        ("mb", "MB", "mb"),
+    ],
+)
+def test_names_of_metrics(name: str, unit: str, words: str) -> None:
+    assert metric_name(name, unit) == words
