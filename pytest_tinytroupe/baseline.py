@@ -214,18 +214,14 @@ def _is_figures(figures: object) -> bool:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step: a reader, or a crash, sees the old text or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    from tinytroupe.runtime.files import write_atomically
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # A read-only file in a writable directory could be replaced all the same; read-only is meant as a lock.
         # The bits, not only os.access: for root everything is accessible.
         if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
             raise PermissionError(13, "Permission denied", str(path))
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, text)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BaselineError(f"baseline {path}: cannot be written ({reason}); mend its permissions") from error

@@ -44,7 +44,7 @@ def mock_llm(request: pytest.FixtureRequest) -> Iterator[MockLLM]:
 def make_world(request: pytest.FixtureRequest, mock_llm: MockLLM) -> Callable[..., TinyWorld]:
     """A function ``make_world(agents=10, name=None)`` that returns a world on virtual time, wired to `mock_llm`.
 
-    `agents` is a number of ready-made people, or the people themselves.
+    `agents` is a number of ready-made people, or the people themselves; everyone can reach everyone.
     """
     from pytest_tinytroupe.probe import probe_of
     from tinytroupe.environment import TinyWorld
@@ -57,7 +57,7 @@ def make_world(request: pytest.FixtureRequest, mock_llm: MockLLM) -> Callable[..
         nonlocal made
         made += 1
         people = _people(agents) if isinstance(agents, int) else agents
-        world = TinyWorld(name or f"World {made}", people, clock=current_clock())
+        world = TinyWorld(name or f"World {made}", people, clock=current_clock()).make_everyone_accessible()
         probe.add_world(world)
         return world
 

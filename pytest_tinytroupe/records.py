@@ -112,12 +112,15 @@ class Timeline:
         ``(seconds since the start of the call, value)`` in order of time; bounded in number.
     marks
         ``(seconds since the start of the call, label)`` of noteworthy moments.
+    axis
+        Unit of the first number of each point and mark, where it is not seconds.
     """
 
     name: str
     unit: str
     points: tuple[tuple[float, float], ...] = ()
     marks: tuple[tuple[float, str], ...] = ()
+    axis: str = "s"
 
     def to_json(self) -> dict[str, Any]:
         """Return the timeline as JSON types."""
@@ -126,6 +129,7 @@ class Timeline:
             "unit": self.unit,
             "points": [list(point) for point in self.points],
             "marks": [list(mark) for mark in self.marks],
+            "axis": self.axis,
         }
 
     @classmethod
@@ -136,6 +140,7 @@ class Timeline:
             data["unit"],
             tuple((t, value) for t, value in data["points"]),
             tuple((t, label) for t, label in data["marks"]),
+            data["axis"],
         )
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 
 import pytest
 
+from tinytroupe.testing import network_guard
+
 pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _offline() -> Iterator[None]:
+    """No test of this project reaches anything but 127.0.0.1."""
+    with network_guard():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ class Memories:
 
 
 def _curve(name: str, history: dict[str, list[float]]) -> Timeline:
-    times_s, sizes = history["time_s"], history["total_size"]
-    points = tuple((round(times_s[i], 4), sizes[i]) for i in thin_indices(times_s, sizes, POINTS))
-    return Timeline(f"memory entries: {name}", "entries", points)
+    # Over snapshots, one a step: virtual time stands still where the model answers at once.
+    snapshots, sizes = history["snapshot"], history["total_size"]
+    points = tuple((snapshots[i], sizes[i]) for i in thin_indices(snapshots, sizes, POINTS))
+    return Timeline(f"memory entries: {name}", "entries", points, axis="snapshot")

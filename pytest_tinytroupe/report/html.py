@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pytest_tinytroupe.records import SessionReport, TestRecord, Timeline, Verdict
 from tinytroupe.visualization import pages
 from tinytroupe.visualization.charts import SERIES_LIMIT, Chart, Mark, Series, chart_view, spark_view
-from tinytroupe.visualization.files import write_atomically
+from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization.text import (
     display_text,
     format_change,
@@ -47,14 +47,14 @@ LOOKS = {
     "regressed": Look("regressed", "bad", "✕"),
     "unmeasured": Look("unmeasured", "bad", "?"),
     "failed": Look("failed", "bad", "✕"),
-    "advisory": Look("advisory", "warn", "!"),
     "improved": Look("improved", "better", "↗"),
     "new": Look("new", "", "+"),
     "xfailed": Look("expected failure", "", "–"),
     "skipped": Look("skipped", "", "–"),
     "ok": Look("ok", "good", "✓"),
+    "advisory": Look("shown only", "", "·"),
 }
-ATTENTION = frozenset({"error", "over limit", "regressed", "unmeasured", "failed", "advisory"})
+ATTENTION = frozenset({"error", "over limit", "regressed", "unmeasured", "failed"})
 
 TIERS = (
     (
@@ -116,14 +116,13 @@ def _index_page(title: str, session: SessionReport, tests: Sequence[dict[str, An
     counts = Counter(kind for test in tests for kind in test["kinds"])
     attention = sum(test["attention"] for test in tests)
     failed = sum(test["failed"] for test in tests)
-    # Advisories last; within a kind in the order of the tests.
-    issues = sorted((issue for test in tests for issue in test["issues"]), key=lambda i: i["status"].css == "warn")
+    issues = [issue for test in tests for issue in test["issues"]]
     tiles = [
         {"label": "tests", "value": len(tests), "css": ""},
         {"label": "failed", "value": failed, "css": "bad" if failed else ""},
         *(
             {"label": LOOKS[key].word, "value": counts[key], "css": LOOKS[key].css if counts[key] else ""}
-            for key in ("regressed", "over limit", "unmeasured", "advisory", "improved", "new")
+            for key in ("regressed", "over limit", "unmeasured", "improved", "new")
             if counts[key] or key in ("regressed", "over limit", "improved")
         ),
     ]
@@ -141,7 +140,7 @@ def _index_page(title: str, session: SessionReport, tests: Sequence[dict[str, An
         PACKAGE,
         root="",
         title=title,
-        headline=_headline(len(tests), failed, attention - failed),
+        headline=_headline(len(tests), failed),
         started=_when(session.started),
         command=session.command,
         tiles=tiles,
@@ -180,7 +179,7 @@ def _test_page(title: str, record: TestRecord, view: dict[str, Any]) -> str:
 def _test_view(record: TestRecord) -> dict[str, Any]:
     key = _status_of(record)
     path, _, name = record.nodeid.partition("::")
-    failed = key in ATTENTION and key != "advisory"
+    failed = key in ATTENTION
     verdicts = sorted(record.verdicts, key=lambda verdict: verdict.status not in ATTENTION)
     href = f"tests/{safe_file_name(record.nodeid)}.html"
     shown_name = display_text(name.replace("::", " › ") or path, 120)
@@ -307,6 +306,7 @@ def _chart(name: str, title: str, timelines: Sequence[Timeline], limit: float | 
         ],
         [Mark(time_s, label, _kind_of(label)) for time_s, label in marks],
         limit,
+        axis=timelines[0].axis,
     )
 
 
@@ -333,13 +333,11 @@ def _limit_for(timeline: Timeline, verdicts: Iterable[Verdict]) -> float | None:
     return None
 
 
-def _headline(tests: int, failed: int, advisory: int) -> str:
+def _headline(tests: int, failed: int) -> str:
     if not tests:
         return "No perf test ran."
     if failed:
         return f"{format_number(failed)} of {format_number(tests)} perf tests failed."
-    if advisory:
-        return f"All {format_number(tests)} perf tests passed; {format_number(advisory)} with an advisory."
     return f"All {format_number(tests)} perf tests passed." if tests > 1 else "The perf test passed."
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tinytroupe.runtime.files import write_atomically
 
 Persona = dict[str, Any]
 """A JSON object; its keys are free, ``name``, ``age``, ``occupation``, … are customary."""
@@ -59,16 +60,8 @@ def load(path: str | Path, *, kind: str = "TinyPerson") -> Persona:
 
 def save(persona: Persona, path: str | Path, *, kind: str = "TinyPerson") -> None:
     """Write a persona to a JSON file, whole or not at all."""
-    path = Path(path)
     text = json.dumps({"type": kind, "persona": persona}, indent=2, ensure_ascii=False) + "\n"
-    # Not a tempfile, which nobody else could read.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, text)
 
 
 def described(persona: Persona) -> str:

@@ -77,6 +77,8 @@ class Chart:
         A bound to draw, in the unit of the values.
     limit_label
         What the bound is called.
+    axis
+        Unit of the horizontal axis, where it is not seconds.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Chart:
     marks: Sequence[Mark] = ()
     limit: float | None = None
     limit_label: str = "limit"
+    axis: str = "s"
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -152,7 +155,7 @@ def chart_view(chart: Chart) -> dict[str, Any]:
     def down(value: float) -> float:
         return PLOT_PX * (1 - (value - bottom) / (top - bottom))
 
-    divisor, time_unit = _time_unit(span_s)
+    divisor, time_unit = _time_unit(span_s) if chart.axis == "s" else (1.0, chart.axis)
     in_unit = [t for t in nice_ticks(start_s / divisor, end_s / divisor) if start_s <= t * divisor <= end_s]
     x_ticks = [
         {

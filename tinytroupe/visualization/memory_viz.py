@@ -15,7 +15,7 @@ from tinytroupe.monitoring.memory_monitor import MemoryMonitor
 from tinytroupe.visualization import pages
 from tinytroupe.visualization.ascii_chart import ascii_chart
 from tinytroupe.visualization.charts import SERIES_LIMIT, Chart, Mark, Series, chart_view, spark_view
-from tinytroupe.visualization.files import write_atomically
+from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization.text import display_text, format_number
 
 AGENT_LIMIT = 200

@@ -15,7 +15,7 @@ import pytest
 from tinytroupe.monitoring import MemoryMonitor
 from tinytroupe.visualization import MemoryVisualizer
 from tinytroupe.visualization.ascii_chart import ascii_chart
-from tinytroupe.visualization.files import write_atomically
+from tinytroupe.runtime.files import write_atomically
 
 HOSTILE = "<script>alert(1)</script>\"'\u202e../" + "x" * 10_000
 

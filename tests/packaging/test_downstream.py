@@ -1,0 +1,153 @@
+"""A project of somebody else's: the built wheel in a new environment, a test of ten lines, a gate that closes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.packaging, pytest.mark.slow, pytest.mark.timeout(900)]
+
+TEN_LINES = """\
+import pytest
+
+
+@pytest.mark.perf(min_speedup=3.0)
+def test_panel(world, mock_llm, troupe, memory_monitor):
+    mock_llm.latency = 1.0
+    world.add_agents(troupe(5))
+    world.broadcast("What do you expect of a city to live in?")
+    world.run(steps=4)
+    assert memory_monitor.get_agent_stats(world.agents[0].name)["current_memory"]["total_size"] > 0
+"""
+
+NEEDLESS_CALL = """\
+import pytest
+
+from tinytroupe import TinyPerson
+from tinytroupe.llm import ChatRequest, model_in_use
+
+
+class Doubtful(TinyPerson):
+    async def deliberate(self, **options):
+        await model_in_use().complete(ChatRequest([{"role": "user", "content": f"Is {self.name} sure?"}]))
+        return await super().deliberate(**options)
+
+
+@pytest.fixture
+def troupe(troupe):
+    def doubtful(n):
+        return [Doubtful(person.name).include_persona_definitions(person.persona) for person in troupe(n)]
+
+    return doubtful
+
+
+"""
+
+
+def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "TINYTROUPE_", "CI"))}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**ours, **environment},
+        text=True,
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("venv")
+    venv.create(home, with_pip=True)
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    done = run(python, "-m", "pip", "install", "-q", f"pytest-tinytroupe[xdist] @ {wheel.as_uri()}", cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return python
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n')
+    (tmp_path / "test_panel.py").write_text(TEN_LINES)
+    return tmp_path
+
+
+def test_the_wheel_carries_all_that_is_not_code(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {
+        str(path.relative_to(ROOT).as_posix())
+        for package in ("tinytroupe", "pytest_tinytroupe")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert wanted <= names
+    assert {"tinytroupe/py.typed", "pytest_tinytroupe/py.typed", "tinytroupe/config.ini"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "baselines/", "docs/"))]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_the_gate_holds_closes_and_opens_again(project: Path, python: Path, workers: tuple[str, ...]) -> None:
+    def perf(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run(python, "-m", "pytest", "--perf", *workers, *arguments, cwd=project)
+
+    first = perf("--perf-update")
+    assert first.returncode == 0, first.stdout + first.stderr
+    stored = json.loads((project / "baselines" / "test_panel.json").read_text())
+    assert stored["tests"]["test_panel"]["exact"]["llm_calls"] == 20
+    assert stored["tests"]["test_panel"]["exact"]["speedup"] == 5.0
+    assert perf().returncode == 0
+
+    (project / "conftest.py").write_text(NEEDLESS_CALL)
+    worse = perf()
+    assert worse.returncode == 1, worse.stdout + worse.stderr
+    assert "llm_calls regressed" in worse.stdout or "llm_calls" in worse.stdout
+    row = next(line for line in worse.stdout.splitlines() if line.split()[:2] == ["llm_calls", "40"])
+    assert "20" in row.split()
+    assert "+100" in row
+    assert "regressed" in row
+
+    (project / "conftest.py").unlink()
+    mended = perf()
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert (project / "perf-report" / "index.html").is_file()
+
+
+def test_without_perf_the_test_is_skipped_and_says_how_to_run_it(project: Path, python: Path) -> None:
+    done = run(python, "-m", "pytest", "-rs", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 skipped" in done.stdout
+    assert "pytest --perf" in done.stdout
+
+
+def test_nothing_heavy_is_imported_by_the_plugin_or_the_package(python: Path, tmp_path: Path) -> None:
+    heavy = ("openai", "pydantic", "respx", "psutil", "jinja2", "aiohttp")
+    code = f"import sys, tinytroupe, pytest_tinytroupe.plugin; print([m for m in {heavy} if m in sys.modules])"
+    done = run(python, "-c", code, cwd=tmp_path)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_command_works(python: Path, tmp_path: Path) -> None:
+    done = run(python.with_name("tinytroupe"), "demo", "--people", "2", "--steps", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 model calls" in done.stdout
+    assert not list(tmp_path.iterdir()), "nothing is written unasked"
