@@ -57,9 +57,9 @@ def make_world(request: pytest.FixtureRequest, mock_llm: MockLLM) -> Callable[..
         nonlocal made
         made += 1
         people = _people(agents) if isinstance(agents, int) else agents
-        world = TinyWorld(name or f"World {made}", people, clock=current_clock()).make_everyone_accessible()
+        world = TinyWorld(name or f"World {made}", people, clock=current_clock(), show=False)
         probe.add_world(world)
-        return world
+        return world.make_everyone_accessible()
 
     return make_world
 

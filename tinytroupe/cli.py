@@ -53,7 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--latency", default="0", help="seconds a call, or e.g. lognormal:1.2,0.5; default %(default)s")
     server.add_argument("--rpm", type=float, metavar="N", help="requests a minute before it answers 429")
     server.add_argument("--tpm", type=float, metavar="N", help="tokens a minute before it answers 429")
+    server.add_argument(
+        "--chunk-delay", type=float, default=0.0, metavar="S", help="between events of a stream"
+    )
     server.add_argument("--script", metavar="FILE", help="JSON lines with rules and replies")
+    server.add_argument("--replay", metavar="FILE", help="answer from this recording")
+    server.add_argument("--timing", action="store_true", help="with --replay: take the recorded time")
+    server.add_argument("--record", metavar="FILE", help="pass on to --base-url and record there, instead of answering")
+    server.add_argument("--base-url", metavar="URL", help="with --record: the real endpoint, its /v1 included")
     server.set_defaults(run=_mock_server)
     return parser
 
@@ -144,6 +151,13 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _mock_server(arguments: argparse.Namespace) -> int:
+    if arguments.record is not None:
+        from tinytroupe.testing import Recorder
+        from tinytroupe.testing.proxy import run_proxy
+
+        run_proxy(Recorder(arguments.record, arguments.base_url), host=arguments.host, port=arguments.port)
+        return 0
+
     from tinytroupe.testing import run_server
 
     run_server(
@@ -151,8 +165,11 @@ def _mock_server(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         seed=arguments.seed,
         latency=arguments.latency,
+        chunk_delay=arguments.chunk_delay,
         rpm=arguments.rpm,
         tpm=arguments.tpm,
         script=arguments.script,
+        replay=arguments.replay,
+        timing=arguments.timing,
     )
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -114,6 +115,8 @@ SETTINGS: Mapping[str, Setting] = {
     "parallel_execution_timeout": Setting("Simulation", float, optional=True, minimum=0.001),
     "collect_parallel_metrics": Setting("Simulation", bool),
     "timeline_length": Setting("Simulation", int, minimum=1),
+    "display": Setting("Logging", str, choices=("auto", "on", "off")),
+    "progress": Setting("Logging", str, choices=("auto", "on", "off")),
     "on_error": Setting("Simulation", str, choices=("skip", "raise")),
     "seed": Setting("Simulation", int),
     "max_episodic_memory_size": Setting("Memory", int, optional=True, minimum=0),
@@ -125,7 +128,7 @@ SETTINGS: Mapping[str, Setting] = {
     "max_semantic_memory_size": Setting("Memory", int, optional=True, minimum=0),
     "loglevel": Setting("Logging", str, optional=True, choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
 }
-_SECTIONS = {setting.section for setting in SETTINGS.values()}
+_SECTIONS = {setting.section.lower(): setting.section for setting in SETTINGS.values()}
 
 
 def _setting(key: object) -> tuple[str, Setting]:
@@ -144,7 +147,8 @@ def parse_ini(text: str, source: str) -> dict[str, Any]:
     """Read the settings of an ini text.
 
     Keys may stand before any section header. Sections that are not ours are passed over, since a ``config.ini``
-    may serve several programs; a misspelt key or a bad value inside one of ours is an error.
+    may serve several programs; a misspelt key or a bad value inside one of ours is an error, and so is a section that
+    holds our keys under nearly our name.
 
     Parameters
     ----------
@@ -163,26 +167,38 @@ def parse_ini(text: str, source: str) -> dict[str, Any]:
     ConfigError
         Names the file, the key and the remedy.
     """
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), strict=True)
+    parser = configparser.ConfigParser(
+        interpolation=None,
+        inline_comment_prefixes=("#", ";"),
+        default_section="tinytroupe: none",  # [DEFAULT] is another program's, and must not reach into our sections
+    )
     headless = "tinytroupe: keys before any section"
     try:
         parser.read_string(f"[{headless}]\n{text}", source)
     except configparser.Error as error:
         raise ConfigError(f"{source} is not a readable ini file: {error}") from error
     values: dict[str, Any] = {}
-    for section in parser.sections():
-        if section not in _SECTIONS and section != headless:
+    for header in parser.sections():
+        section = _SECTIONS.get(header.lower(), "")
+        if not section and header != headless:
+            _refuse_misspelt(header, parser.options(header), source)
             continue
-        for key, raw in parser.items(section):
+        for key, raw in parser.items(header):
             try:
                 name, setting = _setting(key)
-                if section not in (setting.section, headless):
+                if section and section != setting.section:
                     raise ConfigError(f"{key.upper()} belongs in section [{setting.section}], not in [{section}]")
                 values[name] = setting.parse(raw)
             except ConfigError as error:
-                where = "" if section == headless else f" [{section}]"
+                where = f" [{section}]" if section else ""
                 raise ConfigError(f"{source}{where} {key.upper()}: {error}") from error
     return values
+
+
+def _refuse_misspelt(header: str, keys: list[str], source: str) -> None:
+    near = difflib.get_close_matches(header.lower(), _SECTIONS, 1, cutoff=0.8)
+    if near and any(key in SETTINGS for key in keys):
+        raise ConfigError(f"{source}: unknown section [{header}]; did you mean [{_SECTIONS[near[0]]}]?")
 
 
 def _packaged() -> dict[str, Any]:
@@ -210,11 +226,19 @@ class ConfigManager:
         Called to learn where a ``config.ini`` may lie; default: the working directory.
     environment
         Variables to read; default: those of the process.
+    on_change
+        Called with the values before and after, also when they are read and when they are forgotten.
     """
 
-    def __init__(self, directory: Callable[[], Path] = Path.cwd, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Callable[[], Path] = Path.cwd,
+        environment: Mapping[str, str] | None = None,
+        on_change: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None,
+    ) -> None:
         self._directory = directory
         self._environment = environment
+        self._on_change = on_change
         self._lock = threading.RLock()
         self._values: dict[str, Any] | None = None
 
@@ -224,15 +248,21 @@ class ConfigManager:
         if values is None:
             with self._lock:
                 if self._values is None:
-                    self._values = self._read()
+                    self._replace(self._read())
                 values = self._values
+        assert values is not None
         return values
+
+    def _replace(self, values: dict[str, Any] | None) -> None:
+        before, self._values = self._values, values
+        if self._on_change is not None:
+            self._on_change(before or {}, values or {})
 
     def _read(self) -> dict[str, Any]:
         values = _packaged()
         own = self._directory() / "config.ini"
         try:
-            text = own.read_text("utf-8")
+            text = own.read_text("utf-8-sig")
         except FileNotFoundError:
             pass
         except (OSError, UnicodeDecodeError) as error:
@@ -287,12 +317,12 @@ class ConfigManager:
             except ConfigError as error:
                 raise ConfigError(f"setting {name!r} {error}") from error
         with self._lock:
-            self._values = {**self._load(), **checked}
+            self._replace({**self._load(), **checked})
 
     def reset(self) -> None:
         """Forget what the program set; files and environment are read again at the next look-up."""
         with self._lock:
-            self._values = None
+            self._replace(None)
 
     @contextmanager
     def override(self, **values: Any) -> Iterator[ConfigManager]:
@@ -323,4 +353,10 @@ class ConfigManager:
         return f"<ConfigManager: {state}>"
 
 
-config_manager = ConfigManager()
+def _set_log_level(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    level = after.get("loglevel")
+    if level != before.get("loglevel"):
+        logging.getLogger("tinytroupe").setLevel(level or logging.NOTSET)
+
+
+config_manager = ConfigManager(on_change=_set_log_level)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_tinytroupe.records import SessionReport, TestRecord, Timeline, Verdict
+from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization import pages
 from tinytroupe.visualization.charts import SERIES_LIMIT, Chart, Mark, Series, chart_view, spark_view
-from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization.text import (
     display_text,
     format_change,

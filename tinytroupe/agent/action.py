@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tinytroupe.llm.asking import ReplyError, read_json
 from tinytroupe.llm.model import ReplySchema
 
 THINK = "THINK"
@@ -16,25 +17,6 @@ TALK = "TALK"
 REACH_OUT = "REACH_OUT"
 DONE = "DONE"
 ACTION_TYPES = (THINK, TALK, REACH_OUT, DONE)
-
-_RAW_SHOWN = 500
-_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL)
-_OPENING = re.compile(r"[\[{]")
-
-
-class ReplyError(ValueError):
-    """A model's reply can't be read as a turn.
-
-    Attributes
-    ----------
-    raw
-        The beginning of the reply, at most 500 characters.
-    """
-
-    def __init__(self, message: str, raw: str) -> None:
-        self.raw = raw[:_RAW_SHOWN]
-        more = f"… ({len(raw):,} characters in all)" if len(raw) > _RAW_SHOWN else ""
-        super().__init__(f"{message}; the reply was: {self.raw!r}{more}" if raw else message)
 
 
 class _Readable:
@@ -96,8 +78,9 @@ class TurnReply:
     state: CognitiveState
 
 
-def reply_schema(action_types: Sequence[str] = ACTION_TYPES) -> ReplySchema:
-    """Return the strict JSON schema of a turn's reply. Build it once; building costs more than using."""
+@functools.lru_cache(maxsize=64)
+def reply_schema(action_types: tuple[str, ...] = ACTION_TYPES) -> ReplySchema:
+    """Return the strict JSON schema of a turn's reply, built once for each set of types."""
     text = {"type": "string"}
     action = _object(type={"type": "string", "enum": list(action_types)}, content=text, target=text)
     state = _object(goals=text, context={"type": "array", "items": text}, attention=text, emotions=text)
@@ -122,7 +105,7 @@ def parse_reply(
     """Read a model's reply, repairing what is plainly meant.
 
     Markdown fences, text around the object, trailing commas and missing braces are mended; actions after ``DONE`` or
-    beyond `max_actions` are left out; a missing ``DONE`` is added.
+    beyond `max_actions` are left out, as are repetitions; a missing ``DONE`` is added.
 
     Parameters
     ----------
@@ -140,11 +123,7 @@ def parse_reply(
     ReplyError
         Says what is wrong in words that a model can act on, and carries the beginning of the reply.
     """
-    if len(text) > max_characters:
-        raise ReplyError(f"the reply has {len(text):,} characters, more than the {max_characters:,} allowed", text)
-    if not text.strip():
-        raise ReplyError("the reply is empty", text)
-    data = _load(text)
+    data = _load(text, max_characters)
     raw_actions = data.get("actions")
     if isinstance(raw_actions, Mapping):
         raw_actions = [raw_actions]
@@ -155,16 +134,14 @@ def parse_reply(
         action = _action(raw, action_types, text)
         if action.type == DONE or len(actions) == max_actions:
             break
-        actions.append(action)
+        if action not in actions:  # a model in a rut says one thing several times
+            actions.append(action)
     actions.append(Action(DONE))
     return TurnReply(tuple(actions), _state(data.get("cognitive_state")))
 
 
-def _load(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        data = _inside(text) or _repaired(text)
+def _load(text: str, max_characters: int) -> dict[str, Any]:
+    data = read_json(text, max_characters=max_characters)
     if isinstance(data, list) and data and isinstance(data[0], dict):
         # Either the list of actions alone, or the object wrapped in a list.
         data = data[0] if "actions" in data[0] else {"actions": data}
@@ -173,30 +150,6 @@ def _load(text: str) -> dict[str, Any]:
     if "actions" not in data and isinstance(data.get("action"), dict):
         data = {**data, "actions": [data["action"]]}
     return data
-
-
-def _inside(text: str) -> Any:
-    """Return what is sound JSON amid other text, such as a Markdown fence; None where there is none."""
-    opening = _OPENING.search(text)
-    try:
-        data = json.JSONDecoder().raw_decode(text, opening.start())[0] if opening else None
-    except (ValueError, RecursionError):
-        return None
-    whole = isinstance(data, dict) or (isinstance(data, list) and all(isinstance(item, dict) for item in data))
-    return data if whole else None
-
-
-def _repaired(text: str) -> Any:
-    fenced = _FENCE.search(text)
-    body = fenced.group(1) if fenced else text
-    if "{" not in body:
-        raise ReplyError("the reply is not JSON", text)
-    import json_repair
-
-    try:
-        return json_repair.loads(body[body.index("{") :])
-    except (ValueError, RecursionError) as error:
-        raise ReplyError("the reply is not JSON and can't be repaired", text) from error
 
 
 def _action(raw: Any, action_types: Sequence[str], text: str) -> Action:

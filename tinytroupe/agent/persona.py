@@ -51,11 +51,15 @@ def load(path: str | Path, *, kind: str = "TinyPerson") -> Persona:
         data = json.loads(path.read_text("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(data, dict) or data.get("type") != kind or not isinstance(data.get("persona"), dict):
-        found = data.get("type") if isinstance(data, dict) else type(data).__name__
-        raise ValueError(f'{path} must hold {{"type": "{kind}", "persona": {{…}}}}, found type {found!r}')
-    persona: Persona = data["persona"]
-    return persona
+    return checked(data, kind=kind, source=str(path))
+
+
+def checked(data: Any, *, kind: str = "TinyPerson", source: str = "the specification") -> Persona:
+    """Return the persona of a specification (``{"type": …, "persona": {…}}``), or raise ValueError naming `source`."""
+    if not isinstance(data, Mapping) or data.get("type") != kind or not isinstance(data.get("persona"), Mapping):
+        found = data.get("type") if isinstance(data, Mapping) else type(data).__name__
+        raise ValueError(f'{source} must hold {{"type": "{kind}", "persona": {{…}}}}, found type {found!r}')
+    return dict(data["persona"])
 
 
 def save(persona: Persona, path: str | Path, *, kind: str = "TinyPerson") -> None:

@@ -6,8 +6,9 @@ Providers serve a prompt's unchanged beginning from their cache; so the order is
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tinytroupe.agent.action import ACTION_TYPES, DONE, REACH_OUT, TALK, THINK, CognitiveState
@@ -25,6 +26,7 @@ _MEANINGS = {
     REACH_OUT: "contact someone you can't talk to yet; content is how and why, target the person's name.",
     DONE: "you are finished for now.",
 }
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,19 @@ def _template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def identity(name: str, persona: Persona, *, max_actions: int, actions: Sequence[str] = ACTION_TYPES) -> str:
-    """Return the first message: instructions and persona. Byte for byte the same while the persona is."""
-    meanings = [(action, _MEANINGS[action]) for action in actions]
+def identity(name: str, persona: Persona, *, max_actions: int, further: Mapping[str, str] = _NONE) -> str:
+    """Return the first message: instructions and persona. Byte for byte the same while the persona is.
+
+    Parameters
+    ----------
+    name, persona
+        Who the person is.
+    max_actions
+        The most that a turn may hold.
+    further
+        Types of actions that only some people have, each with its meaning.
+    """
+    meanings = [*((kind, _MEANINGS[kind]) for kind in ACTION_TYPES[:-1]), *further.items(), (DONE, _MEANINGS[DONE])]
     return _template("person.j2").render(
         name=name, persona=described(persona), actions=meanings, max_actions=max_actions
     )
@@ -93,18 +105,19 @@ def recalled(memories: Sequence[Memory], me: str, most: int, max_characters: int
     lines: list[str] = []
     room = most
     for memory in reversed(memories):
-        events = _events(memory, me, max_characters)
-        if len(events) > room:
-            left_out = len(events) - room
-            events = [f"({left_out} more were heard)", *events[left_out:]] if room else []
-        lines.extend(reversed(events))
+        found = events(memory, me, max_characters)
+        if len(found) > room:
+            left_out = len(found) - room
+            found = [f"({left_out} more were heard)", *found[left_out:]] if room else []
+        lines.extend(reversed(found))
         room = most - len(lines)
         if room <= 0:
             break
     return "\n".join(reversed(lines))
 
 
-def _events(memory: Memory, me: str, max_characters: int) -> list[str]:
+def events(memory: Memory, me: str, max_characters: int = 4000, subject: str = "You") -> list[str]:
+    """Return what a memory of `me` holds, a line an event; `subject` is what `me` is called."""
     content: Any = memory.content
     when = f"[{memory.timestamp:%Y-%m-%d %H:%M}] " if memory.timestamp is not None else ""
     if isinstance(content, str):
@@ -112,7 +125,7 @@ def _events(memory: Memory, me: str, max_characters: int) -> list[str]:
     if "action" in content:
         action = content["action"]
         to = f" to {action['target']}" if action.get("target") else ""
-        return [f"{when}You {action['type']}{to}: {shortened(action['content'], max_characters)}"]
+        return [f"{when}{subject} {action['type']}{to}: {shortened(action['content'], max_characters)}"]
     if "stimuli" in content:
         return [
             when + _perceived(stimulus, max_characters)

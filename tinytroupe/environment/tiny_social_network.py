@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinytroupe.agent.action import Action
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.environment.tiny_world import TinyWorld
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class TinySocialNetwork(TinyWorld):
@@ -45,12 +48,12 @@ class TinySocialNetwork(TinyWorld):
         named = self.relations.values() if name is None else [self.relations.get(name, [])]
         return any({id(one), id(other)} == {id(a), id(b)} for pairs in named for a, b in pairs)
 
-    def remove_agent(self, agent: TinyPerson) -> TinyWorld:
+    def remove_agent(self, agent: TinyPerson) -> Self:
         """Take a person out of the world, and out of all relations."""
         for pairs in self.relations.values():
             pairs[:] = [pair for pair in pairs if agent not in pair]
         for other in self.agents:
-            other.make_agent_inaccessible(agent)
+            agent.make_agent_inaccessible(other)
         return super().remove_agent(agent)
 
     def _deliver(self, source: TinyPerson, action: Action) -> None:

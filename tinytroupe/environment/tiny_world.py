@@ -1,36 +1,54 @@
-"""A world: the people in it, its time, and how what they do reaches others."""
+"""A world: people who share a place and a time, and act step by step."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tinytroupe.agent.action import REACH_OUT, TALK, Action, ReplyError
-from tinytroupe.agent.tiny_person import TinyPerson, stimulus
+from tinytroupe.agent.action import Action
+from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.config import config_manager
 from tinytroupe.engine.metrics import EngineMetrics, step_cost
 from tinytroupe.engine.scheduler import Scheduler, chosen
+from tinytroupe.engine.taking import replaced_act, take_turn, threads_for
 from tinytroupe.engine.turn import Turn, TurnOutcome
-from tinytroupe.llm import ChatModel, ModelError, RefusalError, model_in_use
+from tinytroupe.environment import display
+from tinytroupe.environment.calendar import Calendar
+from tinytroupe.environment.society import Society
+from tinytroupe.llm import ChatModel, ModelError, RefusalError, Usage, model_in_use
+from tinytroupe.llm.asking import ReplyError
 from tinytroupe.llm.journal import JournalError
 from tinytroupe.runtime.clock import Clock, current_clock
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 logger = logging.getLogger("tinytroupe.world")
 
 DEFAULT_START = datetime(2026, 1, 5, 9, 0)
 """Where a world's calendar starts unless told otherwise: fixed, so that a program run twice asks the same questions."""
 
-_MAX_THREADS = 256
+EVENTS = ("step", "turn", "action")
+
+_STATE_SCHEMA = 1
 
 
 class SimulationError(RuntimeError):
     """A run can't go on. The cause is chained."""
+
+
+class Steering(Protocol):
+    """Acts on a world at the beginning of a step: an `Intervention`, or a batch of them."""
+
+    async def execute_async(self) -> Any:
+        """Look whether it is time, and if so act."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,17 @@ class StepEvent:
     elapsed_s: float
 
 
-class TinyWorld:
+@dataclass(frozen=True, slots=True)
+class ActionEvent:
+    """Something that a person has done."""
+
+    world: TinyWorld
+    step: int
+    person: str
+    action: Action
+
+
+class TinyWorld(Society, Calendar):
     """People who share a place and a time.
 
     Parameters
@@ -65,7 +93,9 @@ class TinyWorld:
     agents
         People to add.
     initial_datetime
-        Where the world's calendar starts.
+        Where the world's calendar starts; None: no calendar.
+    interventions
+        What acts on the world at the beginning of each step; see `tinytroupe.steering`.
     broadcast_if_no_target
         Whether what is said to nobody in particular, or to somebody who is not there, is heard by all.
     clock
@@ -74,6 +104,8 @@ class TinyWorld:
         Who answers for people without a model of their own; default: the one of the settings.
     on_error
         ``skip`` (a failed turn is counted and left out) or ``raise``; default: setting ``ON_ERROR``.
+    show
+        Print what people do, step by step, and the progress; default: settings ``DISPLAY`` and ``PROGRESS``.
 
     Raises
     ------
@@ -86,151 +118,31 @@ class TinyWorld:
         name: str = "A TinyWorld",
         agents: Iterable[TinyPerson] = (),
         initial_datetime: datetime | None = DEFAULT_START,
+        interventions: Iterable[Steering] = (),
         broadcast_if_no_target: bool = True,
         *,
         clock: Clock | None = None,
         model: ChatModel | None = None,
         on_error: str | None = None,
+        show: bool | None = None,
     ) -> None:
         if on_error not in (None, "skip", "raise"):
             raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}")
-        self.name = name
-        self.current_datetime = initial_datetime
-        self.broadcast_if_no_target = broadcast_if_no_target
+        super().__init__(name, initial_datetime, broadcast_if_no_target)
+        self.interventions = list(interventions)
         self.clock = clock
         self.model = model
         self.on_error = on_error
-        self.agents: list[TinyPerson] = []
-        self._by_name: dict[str, TinyPerson] = {}
+        self.show = show
         self._step = 0
-        self._said_to_all: list[dict[str, Any]] = []
         self._metrics = EngineMetrics(config_manager.get("timeline_length"))
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
         self.add_agents(agents)
 
-    def __repr__(self) -> str:
-        return f"TinyWorld(name={self.name!r}, agents={len(self.agents)})"
-
-    # ------------------------------------------------------------------ people
-
-    def add_agent(self, agent: TinyPerson) -> TinyWorld:
-        """Add a person.
-
-        Raises
-        ------
-        ValueError
-            There is another person of that name here, or the person lives in another world.
-        """
-        there = self._by_name.get(agent.name)
-        if there is agent:
-            return self
-        if there is not None:
-            raise ValueError(f"world {self.name!r} has a person named {agent.name!r} already; names must be unique")
-        if agent.environment is not None:
-            raise ValueError(f"{agent.name} lives in world {agent.environment.name!r}; remove_agent there first")
-        agent.environment = self
-        self.agents.append(agent)
-        self._by_name[agent.name] = agent
+    def add_intervention(self, intervention: Steering) -> Self:
+        """Have an intervention looked at from the next step on."""
+        self.interventions.append(intervention)
         return self
-
-    def add_agents(self, agents: Iterable[TinyPerson]) -> TinyWorld:
-        """Add people: all of them, or none where one can't be added."""
-        added: list[TinyPerson] = []
-        try:
-            for agent in agents:
-                known = agent.name in self._by_name
-                self.add_agent(agent)
-                if not known:
-                    added.append(agent)
-        except BaseException:
-            for agent in added:
-                self.remove_agent(agent)
-            raise
-        return self
-
-    def remove_agent(self, agent: TinyPerson) -> TinyWorld:
-        """Take a person out of the world."""
-        if self._by_name.pop(agent.name, None) is not None:
-            self.agents.remove(agent)
-            agent.environment = None
-        return self
-
-    def remove_all_agents(self) -> TinyWorld:
-        """Take everyone out of the world."""
-        for agent in list(self.agents):
-            self.remove_agent(agent)
-        return self
-
-    def get_agent_by_name(self, name: str) -> TinyPerson | None:
-        """Return the person of that name, None where there is none."""
-        return self._by_name.get(name)
-
-    def make_everyone_accessible(self) -> TinyWorld:
-        """Let everyone reach everyone."""
-        for agent in self.agents:
-            agent.make_agents_accessible(self.agents)
-        return self
-
-    # ------------------------------------------------------------------ what reaches people
-
-    def broadcast(self, speech: str, source: TinyPerson | str | None = None) -> TinyWorld:
-        """Say something that all hear but the one who says it. All share one stimulus."""
-        return self._perceive(stimulus("CONVERSATION", speech, source or self.name), source)
-
-    def broadcast_thought(self, thought: str) -> TinyWorld:
-        """Have a thought come to everyone's mind."""
-        return self._perceive(stimulus("THOUGHT", thought))
-
-    def broadcast_internal_goal(self, goal: str) -> TinyWorld:
-        """Have everyone take on a goal."""
-        return self._perceive(stimulus("INTERNAL_GOAL_FORMULATION", goal))
-
-    def broadcast_context_change(self, context: Sequence[str]) -> TinyWorld:
-        """Change the situation around everyone."""
-        for agent in self.agents:
-            agent.change_context(context)
-        return self
-
-    def _perceive(self, one: dict[str, Any], but: TinyPerson | str | None = None) -> TinyWorld:
-        content = {"stimuli": [one]}
-        for agent in self.agents:
-            if agent is not but:
-                agent.perceive_all(content)
-        return self
-
-    def _deliver(self, source: TinyPerson, action: Action) -> None:
-        target = self._by_name.get(action.target)
-        if action.type == TALK:
-            if target is not None:
-                target.listen(action.content, source)
-            elif self.broadcast_if_no_target:
-                self._said_to_all.append(stimulus("CONVERSATION", action.content, source))
-            else:
-                logger.debug("%s: nobody named %r hears %s", self.name, action.target, source.name)
-        elif action.type == REACH_OUT:
-            self._reach_out(source, target, action)
-
-    def _deliver_said_to_all(self) -> None:
-        """Let everyone hear what was said to all, as one memory that all share.
-
-        A step in which N people speak to all so costs N entries, not N².
-        """
-        said, self._said_to_all = self._said_to_all, []
-        if not said:
-            return
-        content = {"stimuli": said}
-        for agent in self.agents:
-            if len(said) > 1 or said[0]["source"] != agent.name:
-                agent.perceive_all(content)
-
-    def _reach_out(self, source: TinyPerson, target: TinyPerson | None, action: Action) -> None:
-        if target is None:
-            source.socialize(f"{action.target or 'Nobody in particular'} is not there to be reached.", self.name)
-            return
-        source.make_agent_accessible(target)
-        target.make_agent_accessible(source)
-        source.socialize(f"{target.name} was reached and can be talked to now.", target)
-        target.socialize(f"{source.name} reaches out to you: {action.content}", source)
 
     # ------------------------------------------------------------------ running
 
@@ -294,17 +206,26 @@ class TinyWorld:
         prepare = getattr(model_in_use(self.model), "prepare", None)
         if prepare is not None:
             await prepare()
+        shown = display.wanted(self.show, config_manager.get("display"), sys.stdout)
+        counted = display.wanted(self.show, config_manager.get("progress"), sys.stderr) and not shown
+        progress = display.Progress(self.name, steps) if counted and steps > 1 else None
         history: list[dict[str, list[Action]]] = []
         began_s = asyncio.get_running_loop().time()
-        threads = self._threads()
+        threads = threads_for(self.agents)
         try:
-            for _ in range(steps):
-                outcomes = await self._run_step(how, began_s, threads)
+            for done in range(1, steps + 1):
+                event = await self._run_step(how, began_s, threads)
                 if timedelta_per_step is not None and self.current_datetime is not None:
                     self.current_datetime += timedelta_per_step
                 if return_actions:
-                    history.append({outcome.person: list(outcome.actions) for outcome in outcomes})
+                    history.append({outcome.person: list(outcome.actions) for outcome in event.outcomes})
+                if shown:
+                    display.print_step(event)
+                if progress is not None:
+                    progress.step(done)
         finally:
+            if progress is not None:
+                progress.close()
             if threads is not None:
                 threads.shutdown(wait=False, cancel_futures=True)
         return history if return_actions else None
@@ -316,20 +237,13 @@ class TinyWorld:
         asked: str = config_manager.get("scheduler")
         return asked if asked != "auto" or config_manager.get("parallel_agent_actions") else "sequential"
 
-    def _threads(self) -> ThreadPoolExecutor | None:
-        """Threads for those whose `act` was replaced by a plain function; none where nobody's was."""
-        replaced = [act for agent in self.agents if (act := _replaced_act(agent)) is not None]
-        plain = [act for act in replaced if not inspect.iscoroutinefunction(act)]
-        if not plain:
-            return None
-        most = config_manager.get("max_workers") or min(len(plain), _MAX_THREADS)
-        return ThreadPoolExecutor(most, thread_name_prefix="tinytroupe act")
-
-    async def _run_step(self, how: Scheduler, began_s: float, threads: ThreadPoolExecutor | None) -> list[TurnOutcome]:
+    async def _run_step(self, how: Scheduler, began_s: float, threads: ThreadPoolExecutor | None) -> StepEvent:
         loop = asyncio.get_running_loop()
+        for one in self.interventions:
+            await one.execute_async()
         started_s = loop.time()
         turns = [Turn(agent, index, self._step) for index, agent in enumerate(self.agents)]
-        slots = min(len(turns), config_manager.get("max_workers") or len(turns))
+        slots = max(1, min(len(turns), config_manager.get("max_workers") or len(turns)))
         consolidations = [
             asyncio.ensure_future(agent.consolidate_episode_memories_async())
             for agent in self.agents
@@ -337,7 +251,7 @@ class TinyWorld:
         ]
 
         async def take(turn: Turn) -> TurnOutcome:
-            return await self._take(turn, threads)
+            return await take_turn(turn, self.model, threads)
 
         def commit(outcome: TurnOutcome) -> None:
             self._commit(outcome)
@@ -351,73 +265,45 @@ class TinyWorld:
             self._deliver_said_to_all()
             await self._settle(consolidations)
         finally:
+            self._said_to_all.clear()  # where the step was broken off: nothing of it is heard in the next one
             for task in consolidations:
                 task.cancel()
-        elapsed_s = loop.time() - started_s
+        for outcome in outcomes:
+            if outcome.deliberation is not None and outcome.person in self._by_name:
+                await self._by_name[outcome.person].exercise(outcome.actions)
+        event = StepEvent(self, self._step, tuple(outcomes), loop.time() - began_s)
+        self._step += 1
+        self._account(event, how, loop.time() - started_s, slots)
+        if any(self._listeners.values()):
+            # Listeners may use the synchronous verbs, which wait for this loop: so not from inside it.
+            await asyncio.to_thread(self._tell, event)
+        return event
+
+    def _account(self, event: StepEvent, how: Scheduler, elapsed_s: float, slots: int) -> None:
+        outcomes = event.outcomes
         cost = step_cost(outcomes, parallel=how.name != "sequential", elapsed_s=elapsed_s, slots=slots)
         self._metrics.add(cost, outcomes if config_manager.get("collect_parallel_metrics") else ())
         logger.debug(
             "%s: step %d took %.3f s (%s; busy %.3f s, lower bound %.3f s, %d errors, %d time-outs)",
-            *(self.name, self._step, elapsed_s, how.name, cost.busy_s, cost.lower_bound_s, cost.errors, cost.timeouts),
+            *(self.name, event.step, elapsed_s, how.name, cost.busy_s, cost.lower_bound_s, cost.errors, cost.timeouts),
         )
         left_out = [outcome for outcome in outcomes if outcome.error is not None]
         if left_out:
             logger.warning(
                 "%s: %d of %d turns of step %d are left out; the first, of %s, %s: %s",
-                *(self.name, len(left_out), len(outcomes), self._step),
+                *(self.name, len(left_out), len(outcomes), event.step),
                 *(left_out[0].person, left_out[0].status, left_out[0].error),
             )
-        event = StepEvent(self, self._step, tuple(outcomes), loop.time() - began_s)
-        self._step += 1
-        if self._listeners.get("step"):
-            # Listeners may use the synchronous verbs, which wait for this loop: so not from inside it.
-            await asyncio.to_thread(self._emit, "step", event)
-        return outcomes
 
     async def _settle(self, consolidations: Sequence[asyncio.Future[bool]]) -> None:
         # Summaries are asked for while people act, and are there when the step ends, whoever was faster.
         for result in await asyncio.gather(*consolidations, return_exceptions=True):
-            if isinstance(result, ModelError):
+            if isinstance(result, JournalError):
+                raise result
+            if isinstance(result, (ModelError, ValueError)):
                 logger.warning("%s: memories stay as they are, their summary failed: %s", self.name, result)
             elif isinstance(result, BaseException):
                 raise result
-
-    async def _take(self, turn: Turn, threads: ThreadPoolExecutor | None) -> TurnOutcome:
-        loop = asyncio.get_running_loop()
-        person, started_s = turn.person, loop.time()
-        try:
-            replaced = _replaced_act(person)
-            if replaced is None:
-                decided = await person.deliberate(model=self.model, step=turn.step)
-                return TurnOutcome(
-                    person.name,
-                    turn.step,
-                    turn.index,
-                    "acted",
-                    started_s,
-                    loop.time(),
-                    queued_s=decided.queued_s,
-                    usage=decided.usage,
-                    deliberation=decided,
-                    actions=decided.reply.actions,
-                )
-            before = person.usage
-            if inspect.iscoroutinefunction(replaced):
-                await replaced()
-            else:
-                await loop.run_in_executor(threads, replaced)
-            return TurnOutcome(
-                person.name,
-                turn.step,
-                turn.index,
-                "acted",
-                started_s,
-                loop.time(),
-                usage=person.usage - before,
-                actions=tuple(person.pop_latest_actions()),
-            )
-        except Exception as error:
-            return TurnOutcome(person.name, turn.step, turn.index, "failed", started_s, loop.time(), error=error)
 
     def _commit(self, outcome: TurnOutcome) -> None:
         if outcome.error is not None:
@@ -448,7 +334,7 @@ class TinyWorld:
         if isinstance(error, ModelError):
             return not error.transient and error.status in (401, 403, 404, None) and not isinstance(error, RefusalError)
         person = self._by_name.get(outcome.person)
-        replaced = person is not None and _replaced_act(person) is not None
+        replaced = person is not None and replaced_act(person) is not None
         return not (replaced or isinstance(error, (ReplyError, TimeoutError)))
 
     # ------------------------------------------------------------------ what can be known of it
@@ -459,7 +345,8 @@ class TinyWorld:
         Parameters
         ----------
         event
-            ``step``: after each committed step, with a `StepEvent`.
+            ``step``: after each committed step, with a `StepEvent`; ``turn``: for each turn of it, with a
+            `TurnOutcome`; ``action``: for each action, with an `ActionEvent`.
         callback
             Its errors are logged and do not stop the run.
 
@@ -468,13 +355,20 @@ class TinyWorld:
         Callable
             Ends it.
         """
-        if event != "step":
-            raise ValueError(f"unknown event {event!r}; there is: step")
+        if event not in EVENTS:
+            raise ValueError(f"unknown event {event!r}; there are: {', '.join(EVENTS)}")
         listeners = self._listeners.setdefault(event, [])
         listeners.append(callback)
         return lambda: listeners.remove(callback) if callback in listeners else None
 
-    def _emit(self, event: str, what: StepEvent) -> None:
+    def _tell(self, event: StepEvent) -> None:
+        for outcome in event.outcomes:
+            self._emit("turn", outcome)
+            for action in outcome.actions:
+                self._emit("action", ActionEvent(self, event.step, outcome.person, action))
+        self._emit("step", event)
+
+    def _emit(self, event: str, what: Any) -> None:
         for callback in list(self._listeners.get(event, ())):
             try:
                 callback(what)
@@ -493,11 +387,49 @@ class TinyWorld:
         """Return the last turns, oldest first; setting ``TIMELINE_LENGTH`` says how many are kept."""
         return self._metrics.timeline()
 
+    def usage_by_agent(self) -> dict[str, Usage]:
+        """Return what each person has spent, in turns and in summaries."""
+        return {agent.name: agent.usage for agent in self.agents}
 
-def _replaced_act(person: TinyPerson) -> Callable[[], Any] | None:
-    """Return the person's `act` (or `act_async`) where a subclass or the instance replaces it."""
-    for name in ("act", "act_async"):
-        if name in vars(person) or getattr(type(person), name) is not getattr(TinyPerson, name):
-            replaced: Callable[[], Any] = getattr(person, name)
-            return replaced
-    return None
+    @property
+    def usage(self) -> Usage:
+        """What all people together have spent; `tinytroupe.llm.prices.cost_usd` turns it into money."""
+        return sum(self.usage_by_agent().values(), Usage())
+
+    def pretty_current_interactions(self, **options: Any) -> str:
+        """Return the memories of everyone as text; options as of `TinyPerson.pretty_current_interactions`."""
+        return "\n\n".join(agent.pretty_current_interactions(**options) for agent in self.agents)
+
+    def pp_current_interactions(self, **options: Any) -> None:
+        """Print the memories of everyone."""
+        sys.stdout.write(self.pretty_current_interactions(**options) + "\n")
+
+    def encode_complete_state(self) -> dict[str, Any]:
+        """Return the world and its people as JSON can hold them."""
+        return {
+            "schema": _STATE_SCHEMA,
+            "name": self.name,
+            "current_datetime": self.current_datetime.isoformat() if self.current_datetime is not None else None,
+            "step": self._step,
+            "agents": [agent.encode_complete_state() for agent in self.agents],
+        }
+
+    def decode_complete_state(self, state: Mapping[str, Any]) -> Self:
+        """Take over what `encode_complete_state` returned; people who are not here yet are made.
+
+        Raises
+        ------
+        ValueError
+            It is something else.
+        """
+        if state.get("schema") != _STATE_SCHEMA or "agents" not in state:
+            raise ValueError(f"world {self.name!r} can't take over this state (schema {state.get('schema')!r})")
+        moment = state["current_datetime"]
+        for one in state["agents"]:
+            if one["name"] not in self._by_name:
+                self.add_agent(TinyPerson(one["name"]))
+        for one in state["agents"]:
+            self._by_name[one["name"]].decode_complete_state(one)
+        self.name, self._step = state["name"], int(state["step"])
+        self.current_datetime = None if moment is None else datetime.fromisoformat(moment)
+        return self

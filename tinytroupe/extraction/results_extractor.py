@@ -7,18 +7,18 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tinytroupe.agent.action import ReplyError
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.environment.tiny_world import TinyWorld
-from tinytroupe.extraction.asking import ask, instructed
-from tinytroupe.runtime.files import write_atomically
 from tinytroupe.extraction.fields import Fields, Shape, shape_of
 from tinytroupe.extraction.history import history
-from tinytroupe.llm import ChatModel, ChatRequest, Origin, Usage, model_in_use
+from tinytroupe.llm import ChatModel, ChatReply, ChatRequest, Origin, Usage, model_in_use
+from tinytroupe.llm.asking import ReplyError, ask, instructed, read_object
 from tinytroupe.runtime.clock import Clock, current_clock
+from tinytroupe.runtime.files import write_atomically
 
 logger = logging.getLogger("tinytroupe.extraction")
 
@@ -257,9 +257,10 @@ class ResultsExtractor:
         )
         origin = Origin(world.name if world is not None else "", "", self._calls)
         self._calls += 1
-        request = ChatRequest(instructed(self.instructions, question), schema=shape.schema, origin=origin)
+        request = partial(ChatRequest, schema=shape.schema, origin=origin)
+        messages = instructed(self.instructions, question)
         try:
-            result = await ask(model, request, shape.read, self._spent)
+            result = await ask(model, request, messages, lambda text: shape.read(read_object(text)), self._answered)
         except ReplyError as error:
             what = str(error).partition("; the reply was:")[0]
             raise ExtractionError(f"nothing could be extracted about {name}: {what}", error.raw) from error
@@ -267,8 +268,8 @@ class ResultsExtractor:
         logger.log(logging.INFO if verbose else logging.DEBUG, "extracted about %s: %s", name, result)
         return result
 
-    def _spent(self, usage: Usage) -> None:
-        self.usage += usage
+    def _answered(self, reply: ChatReply) -> None:
+        self.usage += reply.usage
 
 
 def _question(objective: str, situation: str, shape: Shape, who: str, record: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from tinytroupe.agent.action import ReplyError
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.config import config_manager
-from tinytroupe.extraction.asking import ask, instructed
 from tinytroupe.factory.particulars import particulars
-from tinytroupe.llm import ChatModel, ChatRequest, Origin, ReplySchema, Usage, model_in_use
+from tinytroupe.llm import ChatModel, ChatReply, ChatRequest, Origin, ReplySchema, Usage, model_in_use
+from tinytroupe.llm.asking import ReplyError, ask, instructed, read_object
 from tinytroupe.runtime.clock import current_clock
 
 _NAMES_TOLD = 100
@@ -258,24 +258,22 @@ class TinyPersonFactory:
             if text
         )
         # The number of the call is given before anything is awaited, so it does not depend on who is faster.
-        request = ChatRequest(
-            instructed(INSTRUCTIONS, question),
-            schema=PERSON_SCHEMA,
-            parameters=parameters,
-            origin=Origin("", "", self._calls),
-        )
+        origin = Origin("", "", self._calls)
         self._calls += 1
+        request = partial(ChatRequest, schema=PERSON_SCHEMA, parameters=parameters, origin=origin)
+        messages = instructed(INSTRUCTIONS, question)
         try:
-            return await ask(model_in_use(self.model), request, _read, self._spent)
+            return await ask(model_in_use(self.model), request, messages, _read, self._answered)
         except ReplyError as error:
             error.args = (f"person {index} could not be made: {error}",)
             raise
 
-    def _spent(self, usage: Usage) -> None:
-        self.usage += usage
+    def _answered(self, reply: ChatReply) -> None:
+        self.usage += reply.usage
 
 
-def _read(data: dict[str, Any]) -> dict[str, Any]:
+def _read(text: str) -> dict[str, Any]:
+    data = read_object(text)
     name = data.get("name")
     if not isinstance(name, str):
         raise ValueError("'name' must be a text")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import functools
+import json
 import logging
+import os
 import ssl
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tinytroupe.config import config_manager
+from tinytroupe.llm.completion import chat_reply
 from tinytroupe.llm.gate import Gate
-from tinytroupe.llm.model import ChatReply, ChatRequest, Message, ModelError, RefusalError
+from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError, RefusalError
 from tinytroupe.llm.retry import retry_after_s, retry_delay_s
-from tinytroupe.llm.usage import Usage
 from tinytroupe.runtime.clock import VirtualTimeError
 from tinytroupe.runtime.portal import at_loop_close
 from tinytroupe.runtime.randomness import generator
@@ -28,11 +30,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tinytroupe.llm")
 
 _CHARACTERS_PER_TOKEN = 4  # a rule of thumb, for the estimate that the token bucket starts from; usage corrects it
+_ENVIRONMENT = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT")
 _SAMPLING = ("temperature", "top_p", "max_completion_tokens", "reasoning_effort")
 
 
 T = TypeVar("T")
-_Send = Callable[["AsyncOpenAI"], Awaitable[tuple[T, int, Mapping[str, str]]]]
+_Send = Callable[["AsyncOpenAI", int], Awaitable[tuple[T, int, Mapping[str, str]]]]
+"""Sends once: client and level of structured output in; result, tokens and headers out."""
+
+# How much of structured output to ask a server for.
+_STRICT, _JSON_MODE, _PLAIN = range(3)
 
 
 @dataclass(slots=True)
@@ -45,12 +52,42 @@ class _Sent(Generic[T]):
     queued_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Settings that a gate is built from."""
+
+    fixed: int | None
+    low: int
+    high: int
+    rpm: float | None
+    tpm: float | None
+
+    @property
+    def most(self) -> int:
+        """Most calls in flight that the gate can come to allow."""
+        return self.fixed or self.high
+
+    def gate(self) -> Gate:
+        """Return a new gate."""
+        return Gate(
+            start=self.fixed or 20,
+            low=self.fixed or self.low,
+            high=self.most,
+            rpm=self.rpm,
+            tpm=self.tpm,
+            adaptive=self.fixed is None,
+        )
+
+
 @dataclass(slots=True)
 class _Connection:
-    """What belongs to one loop."""
+    """What belongs to one server on one loop."""
 
     client: AsyncOpenAI
+    limits: _Limits
     gate: Gate
+    # What the server knows of structured output, by model.
+    schema_level: dict[str, int] = field(default_factory=dict)
 
 
 class OpenAIModel:
@@ -69,8 +106,8 @@ class OpenAIModel:
 
     Notes
     -----
-    The client, its connections and the gate are made at the first call on a loop and shared by all calls on it.
-    On loops that a portal runs they are closed with it; elsewhere call `aclose`.
+    The client, its connections and the gate are made at the first call to a server on a loop and shared by all calls
+    to it there. On loops that a portal runs they are closed with it; elsewhere call `aclose`.
     """
 
     def __init__(
@@ -81,11 +118,9 @@ class OpenAIModel:
         self._base_url = base_url
         self._api_key = api_key
         self._http_client = http_client
-        self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = (
+        self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Any, ...], _Connection]] = (
             weakref.WeakKeyDictionary()
         )
-        # Servers differ in how much of structured output they know: 0 strict schema, 1 JSON mode, 2 plain text.
-        self._schema_level: dict[str, int] = {}
 
     async def prepare(self) -> None:
         """Build the client now, so that the first call is not slower than the others."""
@@ -108,13 +143,18 @@ class OpenAIModel:
         """
         characters = sum(len(str(message.get("content", ""))) for message in request.messages)
 
-        async def send(client: AsyncOpenAI) -> tuple[ChatReply, int, Mapping[str, str]]:
-            body = self._body(request)
-            raw = await client.chat.completions.with_raw_response.create(
-                model=body["model"], messages=[], extra_body=body, timeout=config_manager.get("timeout")
+        async def send(client: AsyncOpenAI, schema_level: int) -> tuple[ChatReply, int, Mapping[str, str]]:
+            body = self._body(request, schema_level)
+            # The client's own door for any endpoint: `chat.completions.create` would walk through every message and
+            # build a tree of objects from the answer, a third of its CPU time, for what is a few fields here.
+            response = await client.post(
+                "/chat/completions",
+                cast_to=_http_library().Response,
+                body=body,
+                options={"timeout": config_manager.get("timeout")},
             )
-            reply = _reply(raw.parse())
-            return reply, reply.usage.tokens, raw.headers
+            reply = chat_reply(json.loads(response.content))
+            return reply, reply.usage.tokens, response.headers
 
         sent = await self._retrying(send, characters, request)
         return replace(
@@ -133,7 +173,7 @@ class OpenAIModel:
             As `complete`.
         """
 
-        async def send(client: AsyncOpenAI) -> tuple[list[list[float]], int, Mapping[str, str]]:
+        async def send(client: AsyncOpenAI, _: int) -> tuple[list[list[float]], int, Mapping[str, str]]:
             raw = await client.embeddings.with_raw_response.create(
                 model=config_manager.get("embedding_model"), input=list(texts), timeout=config_manager.get("timeout")
             )
@@ -147,8 +187,7 @@ class OpenAIModel:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        connection = self._connections.pop(asyncio.get_running_loop(), None)
-        if connection is not None:
+        for connection in self._connections.pop(asyncio.get_running_loop(), {}).values():
             await connection.client.close()
 
     # ------------------------------------------------------------------------------------------------------------
@@ -159,18 +198,20 @@ class OpenAIModel:
         The slot is given back while waiting for the next attempt.
         """
         connection = self._connection()
-        gate = connection.gate
+        gate, schema_levels = connection.gate, connection.schema_level
+        model = request.model or config_manager.get("model")
         loop = asyncio.get_running_loop()
         attempts: int = config_manager.get("max_attempts")
         attempt = 0
         queued_s = 0.0
         while True:
             attempt += 1
+            schema_level = schema_levels.get(model, _STRICT)
             async with gate.slot(characters // _CHARACTERS_PER_TOKEN) as slot:
                 queued_s += slot.queued_s
                 started_s = loop.time()
                 try:
-                    result, tokens, headers = await send(connection.client)
+                    result, tokens, headers = await send(connection.client, schema_level)
                 except Exception as error:
                     failure = _model_error(error)
                     if failure.status == 429:
@@ -182,35 +223,35 @@ class OpenAIModel:
                     gate.on_success(slot)
                     gate.correct(slot, tokens, headers)
                     return _Sent(result, attempt - 1, loop.time() - started_s, queued_s)
+            if request.schema is not None and schema_level < _PLAIN and _about_schema(failure):
+                # Calls that failed side by side ask for one level less, not each for one less than the other.
+                schema_levels[model] = max(schema_levels.get(model, _STRICT), schema_level + 1)
+                logger.warning("%s does not take strict structured output, falling back: %s", model, failure)
+                attempt -= 1
+                continue
             delay_s = self._delay_s(failure, attempt, request) if attempt < attempts else None
             if delay_s is None:
                 raise failure
             logger.info("attempt %d of %d failed, next in %.2f s: %s", attempt, attempts, delay_s, failure)
             await asyncio.sleep(delay_s)
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
+    def _body(self, request: ChatRequest, schema_level: int) -> dict[str, Any]:
         model = request.model or config_manager.get("model")
         body: dict[str, Any] = {"model": model}
         for name in _SAMPLING:
             if (value := config_manager.get(name)) is not None:
                 body[name] = value
         body.update(request.parameters)
-        messages: list[Message] = list(request.messages)
         if request.schema is not None:
-            level = self._schema_level.get(model, 0)
-            if level == 0:
+            if schema_level == _STRICT:
                 schema = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
                 body["response_format"] = {"type": "json_schema", "json_schema": schema}
-            elif level == 1:
+            elif schema_level == _JSON_MODE:
                 body["response_format"] = {"type": "json_object"}
-        # In extra_body the messages travel as they are: as an argument the client walks through each of them,
-        # at 0.13 ms CPU a message.
-        body["messages"] = messages
+        body["messages"] = list(request.messages)
         return body
 
     def _delay_s(self, failure: ModelError, attempt: int, request: ChatRequest) -> float | None:
-        if failure.status in (400, 404, 422) and self._lower_schema_level(failure, request):
-            return 0.0
         headers = _headers_of(failure)
         if not failure.transient and headers.get("x-should-retry") != "true":
             return None
@@ -218,38 +259,34 @@ class OpenAIModel:
         rng = generator(config_manager.get("seed"), "retry", origin.person, origin.call, attempt)
         return retry_delay_s(attempt, headers, _epoch(headers), rng)
 
-    def _lower_schema_level(self, failure: ModelError, request: ChatRequest) -> bool:
-        """Where a server does not know structured output, ask for less of it. True: worth another attempt."""
-        model = request.model or config_manager.get("model")
-        level = self._schema_level.get(model, 0)
-        text = str(failure).lower()
-        if request.schema is None or level == 2 or not ("response_format" in text or "json_schema" in text):
-            return False
-        logger.warning("%s does not take strict structured output, falling back: %s", model, failure)
-        self._schema_level[model] = level + 1
-        return True
-
     def _connection(self) -> _Connection:
+        get = config_manager.get
+        limits = _Limits(
+            fixed=get("max_concurrent_model_calls"),
+            low=get("min_concurrent_model_calls"),
+            high=get("max_adaptive_model_calls"),
+            rpm=get("requests_per_minute"),
+            tpm=get("tokens_per_minute"),
+        )
         loop = asyncio.get_running_loop()
-        connection = self._connections.get(loop)
-        if connection is None:
-            fixed = config_manager.get("max_concurrent_model_calls")
-            gate = Gate(
-                start=fixed or 20,
-                low=fixed or config_manager.get("min_concurrent_model_calls"),
-                high=fixed or config_manager.get("max_adaptive_model_calls"),
-                rpm=config_manager.get("requests_per_minute"),
-                tpm=config_manager.get("tokens_per_minute"),
-                adaptive=fixed is None,
-            )
-            connection = self._connections[loop] = _Connection(self._client(), gate)
+        connections = self._connections.get(loop)
+        if connections is None:
+            connections = self._connections[loop] = {}
             at_loop_close(self.aclose)
+        # What the client reads from the environment is part of who it speaks to, and as whom.
+        environment = tuple(os.environ.get(name) for name in _ENVIRONMENT)
+        server = (self._base_url or get("base_url"), get("api_type"), limits.most, environment)
+        connection = connections.get(server)
+        if connection is None:
+            connection = connections[server] = _Connection(self._client(limits.most), limits, limits.gate())
+        elif connection.limits != limits:
+            # Calls under way give their slots back to the gate they came through.
+            connection.limits, connection.gate = limits, limits.gate()
         return connection
 
-    def _client(self) -> AsyncOpenAI:
+    def _client(self, most: int) -> AsyncOpenAI:
         import openai
 
-        most = max(config_manager.get("max_concurrent_model_calls", 0), config_manager.get("max_adaptive_model_calls"))
         timeout = config_manager.get("timeout")
         factory = openai.DefaultAioHttpClient if self._http_client == "aiohttp" else openai.DefaultAsyncHttpxClient
         http = factory(verify=_certificates(), timeout=timeout, limits=_limits(most))
@@ -296,6 +333,11 @@ def _http_library() -> Any:
     return httpx
 
 
+def _about_schema(failure: ModelError) -> bool:
+    text = str(failure).lower()
+    return failure.status in (400, 404, 422) and ("response_format" in text or "json_schema" in text)
+
+
 def _model_error(error: Exception) -> ModelError:
     """Return what the failure of an attempt means, with the attempt's own error as its cause."""
     if isinstance(error, ModelError):
@@ -311,6 +353,8 @@ def _translated(error: Exception) -> ModelError:
     if isinstance(error, ValueError) and not isinstance(error, openai.OpenAIError):
         # A body that is not JSON, or not of the shape of an answer.
         return ModelError(f"the model's answer could not be read: {error}", transient=True)
+    if isinstance(error, VirtualTimeError):
+        return ModelError(f"no connection to the model's API: {error}")
     if not isinstance(error, openai.OpenAIError):
         raise error
     if isinstance(error, openai.APITimeoutError):
@@ -345,31 +389,3 @@ def _epoch(headers: Mapping[str, str]) -> float:
         return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
     except (TypeError, ValueError):
         return time.time()
-
-
-def _reply(completion: Any) -> ChatReply:
-    """Turn a completion into a `ChatReply`.
-
-    Servers that call themselves compatible leave fields out or send null: nothing is taken for granted.
-    """
-    choices = getattr(completion, "choices", None)
-    if not choices or getattr(choices[0], "message", None) is None:
-        raise ModelError("the model's answer holds no choice", transient=True)
-    choice = choices[0]
-    if getattr(choice.message, "refusal", None):
-        raise RefusalError(f"the model refused: {choice.message.refusal}")
-    if choice.finish_reason == "content_filter":
-        raise RefusalError("a content filter stopped the reply")
-    usage = getattr(completion, "usage", None)
-    details = getattr(usage, "prompt_tokens_details", None)
-    return ChatReply(
-        text=choice.message.content or "",
-        usage=Usage(
-            calls=1,
-            prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-            completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-            cached_tokens=getattr(details, "cached_tokens", 0) or 0,
-        ),
-        model=getattr(completion, "model", "") or "",
-        finish_reason=choice.finish_reason or "",
-    )

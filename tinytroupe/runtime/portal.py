@@ -50,7 +50,6 @@ class Portal:
         self._pid = os.getpid()
         self._loop = clock.new_loop()
         self._callers = 0
-        self._callers_lock = threading.Lock()
         self._set_paused(True)
         self._thread = threading.Thread(target=self._run, name=f"tinytroupe {clock!r}", daemon=True)
         self._thread.start()
@@ -88,26 +87,27 @@ class Portal:
         task: list[asyncio.Task[T]] = []
 
         def start() -> None:
-            coroutine = function(*args, **kwargs)
+            self._enter()
             try:
-                task.append(self._loop.create_task(coroutine))
-            except BaseException as error:  # a factory of tasks may refuse
-                coroutine.close()
+                task.append(self._loop.create_task(function(*args, **kwargs)))
+            except BaseException as error:
+                self._leave()
                 future.set_exception(error)
                 return
-            task[0].add_done_callback(lambda done: _settle(done, future))
+            task[0].add_done_callback(settle)
 
-        self._enter()
-        try:
-            self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
-            with self._worker_waits():
-                try:
-                    return _wait(future)
-                except KeyboardInterrupt:
-                    self._cancel(task, future)
-                    raise
-        finally:
+        def settle(done: asyncio.Task[T]) -> None:
+            # Before the caller learns of it: otherwise the loop might let time pass until the caller says goodbye.
             self._leave()
+            _settle(done, future)
+
+        self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+        with self._worker_waits():
+            try:
+                return _wait(future)
+            except KeyboardInterrupt:
+                self._cancel(task, future)
+                raise
 
     def close(self) -> None:
         """Cancel what still runs, release what was named to `at_loop_close`, end the loop and its thread."""
@@ -142,15 +142,15 @@ class Portal:
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
 
+    # Only ever called on the loop's own thread.
+
     def _enter(self) -> None:
-        with self._callers_lock:
-            self._callers += 1
-            self._set_paused(False)
+        self._callers += 1
+        self._set_paused(False)
 
     def _leave(self) -> None:
-        with self._callers_lock:
-            self._callers -= 1
-            self._set_paused(self._callers == 0)
+        self._callers -= 1
+        self._set_paused(self._callers == 0)
 
     def _set_paused(self, paused: bool) -> None:
         # Between calls virtual time stands still: what an idle connection pool has scheduled must not move it.

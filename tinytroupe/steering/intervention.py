@@ -6,15 +6,15 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from tinytroupe.agent.action import ReplyError
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.environment.tiny_world import TinyWorld
-from tinytroupe.extraction.asking import ask, instructed
 from tinytroupe.extraction.history import history
 from tinytroupe.extraction.results_extractor import clock_of
-from tinytroupe.llm import ChatModel, ChatRequest, Origin, ReplySchema, Usage, model_in_use
+from tinytroupe.llm import ChatModel, ChatReply, ChatRequest, Origin, ReplySchema, Usage, model_in_use
+from tinytroupe.llm.asking import ReplyError, ask, instructed, read_object
 from tinytroupe.runtime.clock import Clock
 
 logger = logging.getLogger("tinytroupe.steering")
@@ -210,12 +210,11 @@ class Intervention:
         record = history(dict.fromkeys(people), first_n=self.first_n, last_n=self.last_n)
         question = f"# Claim\n{claims}\n\n# About\n{about}\n\n# Record\n{record}"
         world = next((world.name for world in worlds if world is not None), "")
-        request = ChatRequest(
-            instructed(INSTRUCTIONS, question), schema=PRECONDITION_SCHEMA, origin=Origin(world, "", self._calls)
-        )
+        request = partial(ChatRequest, schema=PRECONDITION_SCHEMA, origin=Origin(world, "", self._calls))
         self._calls += 1
+        model, messages = model_in_use(self.model or own), instructed(INSTRUCTIONS, question)
         try:
-            holds, self._why = await ask(model_in_use(self.model or own), request, _verdict, self._spent)
+            holds, self._why = await ask(model, request, messages, _verdict, self._answered)
         except ReplyError as error:
             raise InterventionError(f"{self.name}: the judgement of a precondition can't be read: {error}") from error
         return holds
@@ -231,8 +230,8 @@ class Intervention:
                 f"{self.name}: {what}, {_name(function)}, failed with {type(error).__name__}: {error}"
             ) from error
 
-    def _spent(self, usage: Usage) -> None:
-        self.usage += usage
+    def _answered(self, reply: ChatReply) -> None:
+        self.usage += reply.usage
 
     @classmethod
     def create_for_each(
@@ -320,7 +319,8 @@ def _people(target: Target) -> Sequence[TinyPerson]:
     return target.agents if isinstance(target, TinyWorld) else [target]
 
 
-def _verdict(data: dict[str, Any]) -> tuple[bool, str]:
+def _verdict(text: str) -> tuple[bool, str]:
+    data = read_object(text)
     holds = data.get("holds")
     if not isinstance(holds, bool):
         raise ValueError("'holds' must be true or false")

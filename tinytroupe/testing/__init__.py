@@ -1,4 +1,4 @@
-"""Test doubles for model calls: a scripted model behind three doors, and a guard against the network."""
+"""Test doubles for model calls: a scripted model behind three doors, a recorder, and a guard against the network."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tinytroupe.testing.guard import NetworkBlockedError, network_guard
     from tinytroupe.testing.latency import Constant, LogNormal, PerToken, Recorded, Uniform, parse_latency
     from tinytroupe.testing.mock_llm import MockLLM
+    from tinytroupe.testing.recorder import Recorder
+    from tinytroupe.testing.recording import RecordingError
     from tinytroupe.testing.rules import Reply
     from tinytroupe.testing.server import run_server
 
@@ -25,6 +27,8 @@ _HOMES = {
     "NetworkBlockedError": "guard",
     "PerToken": "latency",
     "Recorded": "latency",
+    "Recorder": "recorder",
+    "RecordingError": "recording",
     "Reply": "rules",
     "Uniform": "latency",
     "network_guard": "guard",
@@ -42,6 +46,8 @@ __all__ = [
     "NetworkBlockedError",
     "PerToken",
     "Recorded",
+    "Recorder",
+    "RecordingError",
     "Reply",
     "Uniform",
     "network_guard",

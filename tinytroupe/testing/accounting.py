@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,6 +86,28 @@ class Ring:
         return self._kept[position][0]
 
 
+class Repeats:
+    """Counts how often the same was asked; it forgets the oldest of more than `max_count` different requests."""
+
+    def __init__(self, max_count: int = 16_384) -> None:
+        self._max_count = max_count
+        self._seen: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, asked: str) -> int:
+        """Return how often `asked` came before, and count it."""
+        with self._lock:
+            before = self._seen.get(asked, 0)
+            self._seen[asked] = before + 1
+            if len(self._seen) > self._max_count:
+                del self._seen[next(iter(self._seen))]
+        return before
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._seen.clear()
+
+
 _BLOCK_TOKENS = 128
 _FIRST_BLOCKS = 8  # providers cache prefixes from 1024 tokens on
 _BLOCK_CHARACTERS = 4 * _BLOCK_TOKENS
@@ -93,35 +116,59 @@ _BLOCK_CHARACTERS = 4 * _BLOCK_TOKENS
 class PromptCache:
     """A provider's prompt cache: prefixes of ≥ 1024 tokens, in blocks of 128, that an earlier prompt began with."""
 
-    def __init__(self, max_blocks: int = 16_384) -> None:
+    def __init__(self, max_blocks: int = 65_536) -> None:
         self._max_blocks = max_blocks
         self._known: dict[int, None] = {}
+        # All messages but the last, by hash -> hash of their last whole block, number of blocks, text after them. They
+        # are mostly the same from call to call, and need not be cut up and hashed again.
+        self._heads: dict[int, tuple[int, int, str]] = {}
 
     def cached_tokens(self, call: Call) -> int:
         """Return how many of the call's prompt tokens are served from the cache, and remember its prefix."""
         if call.prompt_tokens < _FIRST_BLOCKS * _BLOCK_TOKENS:
             return 0
-        parts = []
+        parts = [call.model]
         for message in call.messages:
             parts.append(str(message.get("role", "")))
             content = message.get("content")
             parts.append(content if isinstance(content, str) else text_of(content))
-        prompt = "\n".join(parts)
-        known, shared, running = self._known, 0, hash(call.model)
-        hit = True
-        for block in range(len(prompt) // _BLOCK_CHARACTERS):
-            running = hash((running, prompt[block * _BLOCK_CHARACTERS : (block + 1) * _BLOCK_CHARACTERS]))
+        head = hash(tuple(parts[:-2]))
+        found = self._heads.get(head)
+        if found is None:
+            running, shared, tail, blocks = self._walk("\n".join(parts[1:-2]), hash(call.model), True)
+            self._heads[head] = running, blocks, tail
+        else:
+            running, blocks, tail = found
+            shared = blocks
+        rest = parts[-2:] if len(parts) == 3 else [tail, *parts[-2:]]
+        _, more, _, _ = self._walk("\n".join(rest), running, shared == blocks)
+        shared += more
+        if len(self._known) > self._max_blocks or len(self._heads) > self._max_blocks // 16:
+            self._let_go()
+        if shared < _FIRST_BLOCKS:
+            return 0
+        return min(shared, call.prompt_tokens // _BLOCK_TOKENS) * _BLOCK_TOKENS
+
+    def _walk(self, text: str, running: int, hit: bool) -> tuple[int, int, str, int]:
+        """Return the last block's hash, how many blocks from the first on are known, the text after them, and all."""
+        known, shared, end = self._known, 0, 0
+        for block in range(len(text) // _BLOCK_CHARACTERS):
+            end = (block + 1) * _BLOCK_CHARACTERS
+            running = hash((running, text[block * _BLOCK_CHARACTERS : end]))
             if running not in known:
                 hit = False
                 known[running] = None
             elif hit:
                 shared = block + 1
-        while len(known) > self._max_blocks:
-            del known[next(iter(known))]
-        if shared < _FIRST_BLOCKS:
-            return 0
-        return min(shared, call.prompt_tokens // _BLOCK_TOKENS) * _BLOCK_TOKENS
+        return running, shared, text[end:], end // _BLOCK_CHARACTERS
+
+    def _let_go(self) -> None:
+        """Forget the oldest eighth of the blocks, and all that relies on them."""
+        self._heads.clear()
+        for block in list(self._known)[: max(len(self._known) - self._max_blocks, self._max_blocks // 8)]:
+            del self._known[block]
 
     def clear(self) -> None:
         """Forget all prefixes."""
         self._known.clear()
+        self._heads.clear()

@@ -9,17 +9,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from tinytroupe.testing import generate
-from tinytroupe.testing.accounting import Exchange, PromptCache, Ring, Tally
+from tinytroupe.testing.accounting import Exchange, PromptCache, Repeats, Ring, Tally
 from tinytroupe.testing.answer import Answer
 from tinytroupe.testing.call import Call, text_tokens
-from tinytroupe.testing.faults import CONTENT, Fault
+from tinytroupe.testing.faults import CONTENT, SPOILT, Fault
 from tinytroupe.testing.latency import Constant, Latency, as_latency
 from tinytroupe.testing.limits import Limits
-from tinytroupe.testing.rules import Reply, Rule, Scripted, as_reply, explain_unmatched
+from tinytroupe.testing.recording import Take
+from tinytroupe.testing.replay import Replay, replies_in, usage_in
+from tinytroupe.testing.rules import Reply, Rule, Scripted, as_reply, explain_unmatched, spoilt
 
 _MAX_PERSONS = 100_000
 _MAX_PROBLEMS = 100
@@ -59,8 +62,10 @@ class Brain:
         self._rules: list[Rule] = []
         self._queue: deque[Scripted] = deque()
         self._queued = 0
+        self._replay: Replay | None = None
         self._rates: list[tuple[float, Fault]] = []
         self._cache = PromptCache() if prompt_cache else None
+        self._repeats = Repeats()
         self._lock = threading.RLock()
         self.in_flight = 0
         self.in_flight_peak = 0
@@ -79,7 +84,8 @@ class Brain:
     @property
     def strict(self) -> bool:
         """Whether a request that nothing scripted fits is an error."""
-        return bool(self._rules or self._queued) if self._strict is None else self._strict
+        scripted = self._rules or self._queued or self._replay is not None
+        return bool(scripted) if self._strict is None else self._strict
 
     @strict.setter
     def strict(self, value: bool | None) -> None:
@@ -96,6 +102,7 @@ class Brain:
             self._told = False
             self.exchanges.clear()
             self.refused.clear()
+            self._repeats.clear()
             self._sync_limits = None
             self._loop_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, Limits] = WeakKeyDictionary()
             if self._cache is not None:
@@ -105,6 +112,9 @@ class Brain:
                 self._queue.clear()
                 self._queued = 0
                 self._rates.clear()
+                self._replay = None
+            elif self._replay is not None:
+                self._replay.rewind()
 
     @property
     def calls(self) -> int:
@@ -153,6 +163,7 @@ class Brain:
                 tally = tallies.setdefault(call.person, Tally())
             call.number = tally.calls
             call.index = self._total.calls
+            call.repeats = self._repeats
             if self._cache is not None and endpoint != "embeddings":
                 call.cached_tokens = self._cache.cached_tokens(call)
             for each in (tally, self.by_endpoint.setdefault(endpoint, Tally()), self._total):
@@ -167,8 +178,8 @@ class Brain:
         """Decide the answer to `call` and wait, on the loop's own time, as long as it takes."""
         try:
             loop = asyncio.get_running_loop()
-            chosen, headers = self._choose(call, loop, loop.time())
-            if callable(chosen) and not isinstance(chosen, (Reply, Fault)):
+            chosen, headers = self._choose(call, loop, loop.time(), path)
+            if callable(chosen) and not isinstance(chosen, (Reply, Fault, Take)):
                 try:
                     chosen = chosen(call)
                     if inspect.isawaitable(chosen):
@@ -187,8 +198,8 @@ class Brain:
     def answer_blocking(self, call: Call, read_timeout_s: float | None = None, path: str = "") -> Answer:
         """Do the same for a synchronous client, on real time."""
         try:
-            chosen, headers = self._choose(call, None, time.monotonic())
-            if callable(chosen) and not isinstance(chosen, (Reply, Fault)):
+            chosen, headers = self._choose(call, None, time.monotonic(), path)
+            if callable(chosen) and not isinstance(chosen, (Reply, Fault, Take)):
                 try:
                     chosen = chosen(call)
                     if inspect.isawaitable(chosen):
@@ -205,8 +216,8 @@ class Brain:
                 self.in_flight -= 1
 
     def _choose(
-        self, call: Call, clock: asyncio.AbstractEventLoop | None, now: float
-    ) -> tuple[Scripted, tuple[tuple[str, str], ...]]:
+        self, call: Call, clock: asyncio.AbstractEventLoop | None, now: float, path: str
+    ) -> tuple[Scripted | Take, tuple[tuple[str, str], ...]]:
         with self._lock:
             headers: tuple[tuple[str, str], ...] = ()
             if self.rpm or self.tpm:
@@ -219,12 +230,12 @@ class Brain:
                         "rate_limit", retry_after_ms=int(wait_s * 1000) + 1, retry_after=int(wait_s) + 1
                     ), headers
             if self._rates:
-                drawn = random.Random(f"{self.seed}/fault/{call.person}/{call.number}").random()
+                drawn = random.Random(f"{self.seed}/fault/{call.key}").random()
                 for rate, fault in self._rates:
                     drawn -= rate
                     if drawn < 0:
                         return fault, headers
-            return self._scripted_for(call), headers
+            return self._scripted_for(call, path), headers
 
     def _limits_of(self, clock: asyncio.AbstractEventLoop | None, now: float) -> Limits:
         # Each loop has a time of its own, so each has its own buckets; synchronous clients share one.
@@ -237,13 +248,19 @@ class Brain:
                 self._loop_limits[clock] = found
         return found
 
-    def _scripted_for(self, call: Call) -> Scripted:
+    def _scripted_for(self, call: Call, path: str) -> Scripted | Take:
         for rule in self._rules:
             if not rule.spent and rule.matches(call):
                 return rule.take() or self._generated(call)
+        replay = self._replay
+        take = replay.find(call, path) if replay is not None else None
+        if take is not None:
+            return Fault(take.failed, after_s=take.latency_s if self._recorded_timing else 0.0) if take.failed else take
         talks = call.endpoint in ("chat", "responses")
         if talks and self._queue:
             return self._queue.popleft()
+        if replay is not None and self.strict and (talks or replay.covers(call.endpoint)):
+            return self._problem(call, f"nothing was recorded for {call!r}\n{replay.explain(call, path)}")
         if (talks and self.strict) or any(rule.names(call.endpoint) for rule in self._rules):
             return self._problem(call, explain_unmatched(call, self._rules, self._queued))
         return self._generated(call)
@@ -251,7 +268,7 @@ class Brain:
     def _generated(self, call: Call, choice: int = 0) -> Reply | Fault:
         if call.endpoint not in ("chat", "responses"):
             return Reply()
-        key = f"{self.seed}/{call.person}/{call.number}" + (f"/{choice}" if choice else "")
+        key = f"{self.seed}/{call.key}" + (f"/{choice}" if choice else "")
         try:
             tool = generate.required_tool(call.body)
             if tool is not None:
@@ -271,35 +288,73 @@ class Brain:
         self, call: Call, chosen: Any, read_timeout_s: float | None, headers: tuple[tuple[str, str], ...], path: str
     ) -> Answer:
         fault = chosen if isinstance(chosen, Fault) else None
+        take = chosen if isinstance(chosen, Take) else None
         replies: tuple[Reply, ...] = ()
-        if fault is None:
+        if take is not None:
+            replies = replies_in(take) if take.status == 200 else ()
+        elif fault is None:
             wanted = call.body.get("n") or 1
             replies = (chosen,)
             if isinstance(wanted, int) and 1 < wanted <= 128:
                 replies = self._choices(call, chosen, wanted)
-        elif fault.kind in CONTENT or fault.kind == "body_cut":
+        elif fault.kind in CONTENT or fault.kind in ("body_cut", "stream_error"):
+            if fault.kind == "stream_error" and not call.stream:
+                fault = replace(fault, kind="server_error")
             whole = self._generated(call)
-            replies = _spoilt(fault, whole if isinstance(whole, Reply) else Reply())
+            replies = spoilt(fault, whole if isinstance(whole, Reply) else Reply())
         completion_tokens = sum(text_tokens(each.text) + text_tokens(each.refusal or "") for each in replies)
         completion_tokens += sum(text_tokens(str(tool)) for each in replies for tool in each.tool_calls)
         if call.endpoint in ("embeddings", "models"):
             completion_tokens = 0
+        if take is not None:
+            completion_tokens = self._as_counted(call, take, completion_tokens)
         latency_s = self._latency_of(call, chosen, completion_tokens)
         if fault is not None and fault.kind == "stall":
             latency_s = read_timeout_s if read_timeout_s is not None else 600.0
         if read_timeout_s is not None and read_timeout_s < latency_s:
-            latency_s, fault, replies, completion_tokens = read_timeout_s, Fault("timeout"), (), 0
-        delay = self.chunk_delay
-        answer = Answer(call, replies, fault, latency_s, completion_tokens, delay, headers, self.models, path)
+            latency_s, fault, replies, completion_tokens, take = read_timeout_s, Fault("timeout"), (), 0, None
+        answer = Answer(
+            call,
+            replies,
+            fault,
+            latency_s,
+            completion_tokens,
+            self.chunk_delay,
+            headers,
+            self.models,
+            path,
+            take,
+            self._recorded_timing,
+        )
         with self._lock:
-            failed = answer.status != 200 or (fault is not None and fault.kind in ("body_cut", "malformed_body"))
-            person = self.by_person.get(call.person) or self.by_person.get(OTHERS) or Tally()
-            for each in (person, self.by_endpoint.setdefault(call.endpoint, Tally()), self._total):
+            failed = answer.status != 200 or (fault is not None and fault.kind in SPOILT)
+            for each in self._tallies(call):
                 each.completion_tokens += completion_tokens
                 each.errors += failed
             name = "" if fault is None else fault.name
             self.exchanges.add(Exchange(call, answer.status, answer.text, name, latency_s))
         return answer
+
+    def _as_counted(self, call: Call, take: Take, completion_tokens: int) -> int:
+        # The real model counted better than we do.
+        usage = usage_in(take)
+        if usage is None:
+            return completion_tokens
+        prompt, completion, cached = usage
+        with self._lock:
+            for each in self._tallies(call):
+                each.prompt_tokens += prompt - call.prompt_tokens
+                each.cached_tokens += cached - call.cached_tokens
+        call.prompt_tokens, call.cached_tokens = prompt, cached
+        return completion
+
+    def _tallies(self, call: Call) -> tuple[Tally, Tally, Tally]:
+        person = self.by_person.get(call.person) or self.by_person.get(OTHERS) or Tally()
+        return person, self.by_endpoint.setdefault(call.endpoint, Tally()), self._total
+
+    @property
+    def _recorded_timing(self) -> bool:
+        return self._replay is not None and self._replay.timing
 
     def _choices(self, call: Call, first: Reply, wanted: int) -> tuple[Reply, ...]:
         generated = self._generated(call)
@@ -309,7 +364,10 @@ class Brain:
         return (first, *(each for each in others if isinstance(each, Reply)))
 
     def _latency_of(self, call: Call, chosen: Any, completion_tokens: int) -> float:
-        if isinstance(chosen, Fault):
+        if isinstance(chosen, Take):
+            if self._recorded_timing:
+                return chosen.latency_s
+        elif isinstance(chosen, Fault):
             if chosen.after_s is not None:
                 return chosen.after_s
             if chosen.immediate:
@@ -320,26 +378,7 @@ class Brain:
             return 0.0
         if type(self._latency) is Constant:
             return self._latency.seconds
-        return self._latency.draw(f"{self.seed}/{call.person}/{call.number}", completion_tokens)
-
-
-def _spoilt(fault: Fault, whole: Reply) -> tuple[Reply, ...]:
-    if fault.kind == "malformed":
-        text = whole.text if whole.text.startswith(("{", "[")) else '{"answer": "' + whole.text
-        return (Reply(text[: max(1, len(text) * 2 // 3)]),)
-    if fault.kind == "wrong_schema":
-        return (Reply('{"unexpected": true}'),)
-    if fault.kind == "empty":
-        return (Reply(""),)
-    if fault.kind == "empty_choices":
-        return ()
-    if fault.kind == "refusal":
-        return (Reply(refusal=fault.message or "I'm sorry, but I can't help with that."),)
-    if fault.kind == "content_filter":
-        return (Reply("", finish_reason="content_filter"),)
-    if fault.kind == "length":
-        return (Reply(whole.text[: len(whole.text) // 2], finish_reason="length"),)
-    return (whole,)
+        return self._latency.draw(f"{self.seed}/{call.key}", completion_tokens)
 
 
 def _run_apart(coroutine: Awaitable[Any]) -> Any:

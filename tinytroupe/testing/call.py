@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 _PATHS = (("/chat/completions", "chat"), ("/responses", "responses"), ("/embeddings", "embeddings"))
@@ -16,6 +18,9 @@ _NEXT_SENTENCE = re.compile(
     r"Answer|Reply|Respond|Act|Speak|Write|Think|Keep|Use|Help|In|On|At|If|When|As|For)\b)"
 )
 _LONGEST_NAME = 200
+
+# What a call's other attributes or its messages say already.
+_SAID = frozenset({"model", "messages", "input", "instructions", "response_format", "text"})
 
 
 def endpoint_of(method: str, path: str) -> str:
@@ -140,6 +145,7 @@ class Call:
         self.person = person
         self.number = 0
         self.index = 0
+        self.repeats: Callable[[str], int] = _first_time
         self.cached_tokens = 0
         self.prompt_tokens = prompt_tokens(self.messages)
 
@@ -156,6 +162,32 @@ class Call:
         """Text of the whole conversation, a line break between messages."""
         return "\n".join(text_of(message.get("content")) for message in self.messages)
 
+    @cached_property
+    def key(self) -> str:
+        """What all that is drawn at random for the call hangs on, so that it does not hang on the order of arrival.
+
+        A person's calls: name and number. Others, where any number of tasks may ask at once: what is asked, and how
+        often the same was asked before.
+        """
+        if self.person:
+            return f"{self.person}/{self.number}"
+        asked = self.fingerprint()
+        return f"#{asked}/{self.repeats(asked)}"
+
+    def fingerprint(self) -> str:
+        """Return a hash of what is asked, the same in every process."""
+        parts = [self.endpoint, self.model, self.schema_name]
+        for message in self.messages:
+            content = message.get("content")
+            parts.append(str(message.get("role", "")))
+            parts.append(content if isinstance(content, str) else str(content))
+            if len(message) > 2:
+                parts.append(str([message.get("name"), message.get("tool_calls"), message.get("tool_call_id")]))
+        more = {name: value for name, value in self.body.items() if name not in _SAID}
+        if more:
+            parts.append(json.dumps(more, sort_keys=True, default=str))
+        return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
     @property
     def stream(self) -> bool:
         """Whether the reply is asked for as server-sent events."""
@@ -164,6 +196,10 @@ class Call:
     def __repr__(self) -> str:
         said = self.content if len(self.content) <= 80 else self.content[:77] + "..."
         return f"<{self.endpoint} call {self.number} of {self.person or 'the program'!r} to {self.model!r}: {said!r}>"
+
+
+def _first_time(asked: str) -> int:
+    return 0
 
 
 def _schema_of(endpoint: str, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None, bool]:

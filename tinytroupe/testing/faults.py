@@ -31,8 +31,14 @@ _STATUSES: dict[str, tuple[int, str, str | None, str]] = {
 _BY_STATUS = {status: name for name, (status, *_) in reversed(_STATUSES.items())} | {400: "bad_request"}
 
 # connection: refused · reset: broken off before an answer · timeout: the client's read time-out strikes at once ·
-# stall: no answer until the client's own time-out · connect_timeout, pool_timeout · body_cut: the body ends early
-TRANSPORT = ("connection", "reset", "timeout", "stall", "connect_timeout", "pool_timeout", "body_cut", "malformed_body")
+# stall: no answer until the client's own time-out · connect_timeout, pool_timeout · body_cut: the body or the stream
+# ends early · malformed_body: half a JSON document · web_page: a proxy's page in place of JSON · stream_error: an error
+# event in the middle of a stream (without a stream: status 500)
+TRANSPORT = (
+    "connection", "reset", "timeout", "stall", "connect_timeout", "pool_timeout",
+    "body_cut", "malformed_body", "web_page", "stream_error",
+)  # fmt: skip
+SPOILT = frozenset(TRANSPORT[6:])
 # answered with status 200, but not with what was asked for
 CONTENT = ("malformed", "wrong_schema", "empty", "empty_choices", "refusal", "content_filter", "length")
 
@@ -114,7 +120,7 @@ class Fault:
 
     def error_body(self) -> dict[str, Any]:
         """Return the JSON of an error answer."""
-        name = self.name
+        name = "server_error" if self.kind == "stream_error" else self.name
         _, kind, code, usual = _STATUSES.get(name, (0, "server_error", None, f"Simulated fault {name}."))
         return error_body(self.message or usual, kind, code)
 

@@ -37,7 +37,7 @@ _DUMMY = "mock-key"
 _KEPT_CALLS = 100
 
 _lock = threading.RLock()
-_current: ContextVar[Router | None] = ContextVar("tinytroupe_mock_router", default=None)
+_current: ContextVar[Intercepting | None] = ContextVar("tinytroupe_mock_router", default=None)
 _key_users = 0
 
 
@@ -45,12 +45,30 @@ class UnmockedRequestError(AllMockedAssertionError):
     """A request went to a host that nothing mocks; it was refused before a socket opened."""
 
 
-class Router(respx.MockRouter):
+class Intercepting(respx.MockRouter):
+    """What is asked, while it is active, by which transport each HTTP request of the process travels."""
+
+    def __init__(self) -> None:
+        super().__init__(assert_all_called=False, assert_all_mocked=True, using=_NAME)
+        self.outer: Intercepting | None = None
+
+    def transport(self, http: Any, url: Any, original: Callable[[Any], Any]) -> Any:
+        """Return a transport for a request to `url`; `http` is the client's library, `original` its own choice."""
+        raise NotImplementedError
+
+
+class Router(Intercepting):
     """A respx router in front of a mock model; it remembers its last 100 calls only."""
 
     def __init__(self, brain: MockLLM) -> None:
-        super().__init__(assert_all_called=False, assert_all_mocked=True, using=_NAME)
+        super().__init__()
         self.brain = brain
+
+    def transport(self, http: Any, url: Any, original: Callable[[Any], Any]) -> Any:
+        """Return what carries a request to `url`: a door to the mock, or the client's own transport."""
+        if self.brain.pass_loopback and is_loopback(url.host):
+            return original(url)
+        return _Door(http, self, lambda: original(url))
 
     def record(self, request: Any, *, response: Any = None, route: Any = None) -> None:
         """Keep a call, and let the oldest go."""
@@ -62,20 +80,30 @@ class Router(respx.MockRouter):
 class _Stream:
     """An answer's events as a response body, with their delays."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, http: Any, answer: Answer) -> None:
+        self._http = http
         self._answer = answer
+        # Whoever iterates anew gets the rest, as from a socket: some clients drain a stream after its last event.
+        self._events = answer.events()
 
     def __iter__(self) -> Iterator[bytes]:
-        for i, event in enumerate(self._answer.events()):
-            if i and self._answer.chunk_delay_s:
-                time.sleep(self._answer.chunk_delay_s)
+        for delay_s, event in self._events:
+            if delay_s:
+                time.sleep(delay_s)
             yield event
+        self._end()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for i, event in enumerate(self._answer.events()):
-            if i and self._answer.chunk_delay_s:
-                await asyncio.sleep(self._answer.chunk_delay_s)
+        for delay_s, event in self._events:
+            if delay_s:
+                await asyncio.sleep(delay_s)
             yield event
+        self._end()
+
+    def _end(self) -> None:
+        if self._answer.cut:
+            name, message = _BROKEN["body_cut"]
+            raise getattr(self._http, name)(f"{message} (simulated)")
 
     def close(self) -> None: ...
 
@@ -199,7 +227,7 @@ def _stream_type(http: Any, base: type) -> type:
 
 
 def _stream(http: Any, answer: Answer) -> Any:
-    return _stream_type(http, _Stream)(answer)
+    return _stream_type(http, _Stream)(http, answer)
 
 
 class _Adopted:
@@ -270,28 +298,46 @@ class TransportMocker(Mocker):
 
         def _transport_for_url(client: Any, url: Any) -> Any:
             router = active_router()
-            if router is None or (router.brain.pass_loopback and is_loopback(url.host)):
+            if router is None:
                 return spec(client, url)
-            return _Door(http, router, lambda: spec(client, url))
+            return router.transport(http, url, lambda to: spec(client, to))
 
         return _transport_for_url
 
 
-def active_router() -> Router | None:
-    """Return the router of this context, or else the one most recently activated in the process."""
+def active_router() -> Intercepting | None:
+    """Return the router of this context, or else, in a thread that was started without one, the only one there is.
+
+    Raises
+    ------
+    RuntimeError
+        If several are active side by side: a reply of the wrong one would be worse than none.
+    """
     active = TransportMocker.routers
     own = _current.get()
     if own is not None and own in active:
         return own
-    return next((each for each in reversed(active) if isinstance(each, Router)), None)
+    if len(active) < 2:
+        return active[0] if active else None
+    with _lock:
+        found = [each for each in active if isinstance(each, Intercepting)]
+        under = {id(each.outer) for each in found}  # inside another's ``with`` block the inner one answers
+        innermost = [each for each in found if id(each) not in under]
+    if len(innermost) > 1:
+        raise RuntimeError(
+            f"{len(innermost)} mock models are active side by side, and this thread was started inside none of them, "
+            "so none can be chosen. Start it with contextvars.copy_context().run, or enter the mock model in it."
+        )
+    return innermost[0] if innermost else None
 
 
 @contextlib.contextmanager
-def intercepted(router: Router) -> Iterator[None]:
-    """Answer HTTP requests through `router` inside the ``with`` block."""
+def intercepted(router: Intercepting) -> Iterator[None]:
+    """Let HTTP requests be carried as `router` says inside the ``with`` block."""
     with _lock:
         fresh = router not in TransportMocker.routers
         if fresh:
+            router.outer = _current.get()
             router.start()
     token = _current.set(router)
     try:
@@ -302,6 +348,7 @@ def intercepted(router: Router) -> Iterator[None]:
         if fresh:
             with _lock:
                 router.stop(clear=False, quiet=True)
+                router.outer = None
 
 
 @contextlib.contextmanager

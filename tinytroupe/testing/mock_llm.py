@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from tinytroupe.testing.brain import Brain
 from tinytroupe.testing.call import Call
 from tinytroupe.testing.faults import Fault, as_fault
 from tinytroupe.testing.latency import Latency
+from tinytroupe.testing.replay import Replay
 from tinytroupe.testing.rules import Content, Rule, Scripted, actions_reply, scripted
 
 if TYPE_CHECKING:
@@ -167,6 +169,29 @@ class MockLLM(Brain):
         self._rates.append((rate, as_fault(kind, status=status, **details)))
         return self
 
+    def replay(self, path: str | os.PathLike[str], timing: bool = False, ignore: str | Sequence[str] = ()) -> MockLLM:
+        """Answer from a recording that a `Recorder` made: each exchange once, equal requests in the order recorded.
+
+        Rules come before it, queued replies after it. In strict mode (the default from here on) a request that was not
+        recorded is an error that shows, as a diff, how it differs from the nearest one that was.
+
+        Parameters
+        ----------
+        path
+            The recording.
+        timing
+            Whether answers, and the events of streams, take as long as they took; else `latency` and `chunk_delay`.
+        ignore
+            Names of top-level fields of a request, such as ``"seed"``, that may differ from the recording.
+
+        Raises
+        ------
+        RecordingError
+            If the file is not a recording, naming the line.
+        """
+        self._replay = Replay(path, timing, ignore)
+        return self
+
     # ---------------------------------------------------------------- what arrived
 
     def verify(self) -> None:
@@ -204,6 +229,7 @@ class MockLLM(Brain):
         """Fail if queued replies are left, or a rule was used less often than it has replies or `times` says."""
         left = [f"queued, never asked for: {_brief(each)}" for each in list(self._queue)[:10]]
         left += [f"{rule!r}: {rule.missing} of its answers never asked for" for rule in self._rules if rule.missing]
+        left += self._replay.missing[:10] if self._replay is not None else []
         if left:
             raise AssertionError("\n".join(["not every scripted reply was used:", *left, self._arrived()]))
 

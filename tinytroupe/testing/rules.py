@@ -99,6 +99,26 @@ def actions_reply(actions: Sequence[Any], **state: Any) -> str:
     return json.dumps({"actions": done, "cognitive_state": mind}, ensure_ascii=False)
 
 
+def spoilt(fault: Fault, whole: Reply) -> tuple[Reply, ...]:
+    """Return what is left of the answer `whole` when `fault` befalls it."""
+    if fault.kind == "malformed":
+        text = whole.text if whole.text.startswith(("{", "[")) else '{"answer": "' + whole.text
+        return (Reply(text[: max(1, len(text) * 2 // 3)]),)
+    if fault.kind == "wrong_schema":
+        return (Reply('{"unexpected": true}'),)
+    if fault.kind == "empty":
+        return (Reply(""),)
+    if fault.kind == "empty_choices":
+        return ()
+    if fault.kind == "refusal":
+        return (Reply(refusal=fault.message or "I'm sorry, but I can't help with that."),)
+    if fault.kind == "content_filter":
+        return (Reply("", finish_reason="content_filter"),)
+    if fault.kind == "length":
+        return (Reply(whole.text[: len(whole.text) // 2], finish_reason="length"),)
+    return (whole,)
+
+
 _FIELDS = ("person", "content", "model", "schema", "call", "endpoint", "predicate")
 
 

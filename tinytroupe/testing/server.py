@@ -21,9 +21,11 @@ from tinytroupe.testing.latency import Latency, as_latency, parse_latency
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
     from tinytroupe.testing.mock_llm import MockLLM
 
-_MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 _START_S = 30.0
 _STOP_S = 2.0
 
@@ -46,15 +48,18 @@ def _application(mock: MockLLM) -> web.Application:
         if answer.streams:
             response = web.StreamResponse(headers=answer.headers())
             await response.prepare(request)
-            for i, event in enumerate(answer.events()):
-                if i and answer.chunk_delay_s:
-                    await asyncio.sleep(answer.chunk_delay_s)
+            for delay_s, event in answer.events():
+                if delay_s:
+                    await asyncio.sleep(delay_s)
                 await response.write(event)
-            await response.write_eof()
+            if not answer.cut:
+                await response.write_eof()
+            elif request.transport is not None:
+                request.transport.abort()
             return response
         return web.Response(status=answer.status, body=answer.body(), headers=answer.headers())
 
-    application = web.Application(client_max_size=_MAX_BODY_BYTES)
+    application = web.Application(client_max_size=MAX_BODY_BYTES)
     application.router.add_route("*", "/{path:.*}", handle)
     return application
 
@@ -74,9 +79,9 @@ async def _break(request: web.Request, answer: Answer) -> web.StreamResponse:
     return response
 
 
-async def _listen(mock: MockLLM, host: str, port: int) -> tuple[web.AppRunner, int]:
+async def _listen(application: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
     runner = web.AppRunner(
-        _application(mock),
+        application,
         access_log=None,
         handle_signals=False,
         handler_cancellation=True,  # a client that gives up is no longer in flight
@@ -92,8 +97,8 @@ async def _listen(mock: MockLLM, host: str, port: int) -> tuple[web.AppRunner, i
     return runner, int(runner.addresses[0][1])
 
 
-class MockServer:
-    """A mock model's HTTP server in a thread of its own; made by `MockLLM.serve`.
+class LoopbackServer:
+    """An HTTP server in a thread of its own.
 
     Attributes
     ----------
@@ -101,9 +106,9 @@ class MockServer:
         ``http://127.0.0.1:PORT/v1`` while it runs.
     """
 
-    def __init__(self, mock: MockLLM, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.mock = mock
+    def __init__(self, application: Callable[[], web.Application], host: str = "127.0.0.1", port: int = 0) -> None:
         self.base_url = ""
+        self._application = application
         self._host, self._port = host, port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -111,7 +116,7 @@ class MockServer:
         self._stop: asyncio.Event | None = None
         self._errors: list[BaseException] = []
 
-    def __enter__(self) -> MockServer:
+    def __enter__(self) -> Self:
         if self._thread is not None:
             raise RuntimeError("this server is running already")
         self._ready.clear()
@@ -145,7 +150,7 @@ class MockServer:
             self._ready.set()
 
     async def _serve(self) -> None:
-        runner, port = await _listen(self.mock, self._host, self._port)
+        runner, port = await _listen(self._application(), self._host, self._port)
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.base_url = f"http://{_shown(self._host)}:{port}/v1"
@@ -154,6 +159,14 @@ class MockServer:
             await self._stop.wait()
         finally:
             await runner.cleanup()
+
+
+class MockServer(LoopbackServer):
+    """A mock model's HTTP server; made by `MockLLM.serve`."""
+
+    def __init__(self, mock: MockLLM, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(lambda: _application(mock), host, port)
+        self.mock = mock
 
 
 def _shown(host: str) -> str:
@@ -218,6 +231,8 @@ def run_server(
     rpm: float | None = None,
     tpm: float | None = None,
     script: str | Path | None = None,
+    replay: str | Path | None = None,
+    timing: bool = False,
     strict: bool | None = None,
     announce: Callable[[str], object] | None = None,
 ) -> None:
@@ -229,6 +244,8 @@ def run_server(
         Seconds, a distribution, or text as `parse_latency` reads it.
     script
         JSON-lines file with rules and replies; see `load_script`.
+    replay, timing
+        Recording to answer from, and whether at the recorded pace; see `MockLLM.replay`.
     announce
         Called with the base URL once the server listens; None = write it to standard output as one line.
 
@@ -245,18 +262,29 @@ def run_server(
     mock = MockLLM(seed, spread, strict, chunk_delay=chunk_delay, rpm=rpm, tpm=tpm)
     if script is not None:
         load_script(mock, script)
+    if replay is not None:
+        mock.replay(replay, timing)
+    serve_until_stopped(lambda: _application(mock), host, port, announce)
+
+
+def serve_until_stopped(
+    application: Callable[[], web.Application], host: str, port: int, announce: Callable[[str], object] | None
+) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM, as `run_server` does."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_foreground(mock, host, port, announce))
+        asyncio.run(_foreground(application, host, port, announce))
 
 
-async def _foreground(mock: MockLLM, host: str, port: int, announce: Callable[[str], object] | None) -> None:
+async def _foreground(
+    application: Callable[[], web.Application], host: str, port: int, announce: Callable[[str], object] | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGINT, signal.SIGTERM):
         # Neither on Windows nor outside of the main thread: there Ctrl-C comes as KeyboardInterrupt.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(each, stop.set)
-    runner, found = await _listen(mock, host, port)
+    runner, found = await _listen(application(), host, port)
     try:
         url = f"http://{_shown(host)}:{found}/v1"
         if announce is None:

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,13 +32,15 @@ def _usage(call: Call, completion_tokens: int) -> dict[str, Any]:
 
 
 def _id(call: Call, prefix: str) -> str:
-    return f"{prefix}-{crc32(call.person.encode('utf-8', 'surrogatepass')):08x}-{call.number}"
+    who, _, number = call.key.rpartition("/")
+    name = who[1:] if not call.person else f"{crc32(who.encode('utf-8', 'surrogatepass')):08x}"
+    return f"{prefix}{name}-{number}"
 
 
 def _tool_calls(call: Call, reply: Reply) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"call_{call.number}_{i}",
+            "id": _id(call, f"call_{i}_"),
             "type": "function",
             "function": {"name": name, "arguments": _arguments(arguments)},
         }
@@ -67,7 +70,7 @@ def chat_completion(call: Call, replies: Sequence[Reply], completion_tokens: int
             {"index": i, "message": message, "logprobs": _logprobs(call, reply), "finish_reason": _finish(reply)}
         )
     return {
-        "id": _id(call, "chatcmpl"),
+        "id": _id(call, "chatcmpl-"),
         "object": "chat.completion",
         "created": CREATED,
         "model": call.model or DEFAULT_MODEL,
@@ -97,7 +100,7 @@ def pieces(text: str) -> list[str]:
 def chat_events(call: Call, replies: Sequence[Reply], completion_tokens: int) -> Iterator[bytes]:
     """Yield a chat completion as server-sent events."""
     base = {
-        "id": _id(call, "chatcmpl"),
+        "id": _id(call, "chatcmpl-"),
         "object": "chat.completion.chunk",
         "created": CREATED,
         "model": call.model or DEFAULT_MODEL,
@@ -134,6 +137,14 @@ def _event(data: dict[str, Any], name: str = "") -> bytes:
     return f"{head}data: {json.dumps(data)}\n\n".encode()
 
 
+def error_event(call: Call, error: dict[str, Any], number: int) -> bytes:
+    """Return the event by which a stream tells of an error in its middle."""
+    if call.endpoint == "responses":
+        said = {name: error[name] for name in ("code", "message", "param")}
+        return _event({"type": "error", "sequence_number": number, **said}, "error")
+    return _event({"error": error})
+
+
 def response(call: Call, reply: Reply, completion_tokens: int) -> dict[str, Any]:
     """Return an answer of the Responses API."""
     output: list[dict[str, Any]] = []
@@ -142,14 +153,14 @@ def response(call: Call, reply: Reply, completion_tokens: int) -> dict[str, Any]
         if reply.refusal is not None:
             part = {"type": "refusal", "refusal": reply.refusal}
         output.append(
-            {"id": _id(call, "msg"), "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+            {"id": _id(call, "msg_"), "type": "message", "role": "assistant", "status": "completed", "content": [part]}
         )
     for i, (name, arguments) in enumerate(reply.tool_calls):
         output.append(
             {
-                "id": f"fc_{call.number}_{i}",
+                "id": _id(call, f"fc_{i}_"),
                 "type": "function_call",
-                "call_id": f"call_{call.number}_{i}",
+                "call_id": _id(call, f"call_{i}_"),
                 "name": name,
                 "arguments": _arguments(arguments),
                 "status": "completed",
@@ -157,7 +168,7 @@ def response(call: Call, reply: Reply, completion_tokens: int) -> dict[str, Any]
         )
     cut = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(reply.finish_reason)
     return {
-        "id": _id(call, "resp"),
+        "id": _id(call, "resp_"),
         "object": "response",
         "created_at": CREATED,
         "status": "incomplete" if cut else "completed",
@@ -257,9 +268,23 @@ def embeddings(call: Call) -> dict[str, Any]:
     }
 
 
-def _little_endian(vector: array[float]) -> bytes:
-    import sys
+def vector_in(item: dict[str, Any]) -> list[float]:
+    """Return the vector of one item of an embeddings answer, in either encoding."""
+    shown = item["embedding"]
+    if not isinstance(shown, str):
+        return [float(each) for each in shown]
+    return list(_little_endian_read(base64.b64decode(shown)))
 
+
+def _little_endian_read(raw: bytes) -> array[float]:
+    vector = array("f")
+    vector.frombytes(raw)
+    if sys.byteorder == "big":
+        vector.byteswap()
+    return vector
+
+
+def _little_endian(vector: array[float]) -> bytes:
     if sys.byteorder == "big":
         vector = array("f", vector)
         vector.byteswap()

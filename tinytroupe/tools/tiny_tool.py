@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinytroupe.agent.action import ACTION_TYPES, ReplyError
-from tinytroupe.extraction.asking import parse_object
+from tinytroupe.agent.action import ACTION_TYPES
+from tinytroupe.llm.asking import ReplyError, read_object
 
 if TYPE_CHECKING:
     from tinytroupe.agent.tiny_person import TinyPerson
@@ -22,7 +21,7 @@ MAX_CONTENT_CHARACTERS = 100_000
 _TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _MAX_LIST = 1000
 
-# What an action of a tool says is data: read by `parse_object`, checked by name and type, never evaluated.
+# What an action of a tool says is data: read by `read_object`, checked by name and type, never evaluated.
 Fields = Mapping[str, Any]
 
 
@@ -103,50 +102,6 @@ class TinyTool:
         raise NotImplementedError(f"{type(self).__name__} must define use()")
 
 
-class TinyToolUse:
-    """The tools that a person has, as one: which actions they add, and who takes care of one.
-
-    Parameters
-    ----------
-    tools
-        The tools; no two may know the same type of action.
-
-    Raises
-    ------
-    ValueError
-        Two tools know the same type of action.
-    """
-
-    def __init__(self, tools: Iterable[TinyTool] = ()) -> None:
-        self.tools = tuple(tools)
-        self._tool_of: dict[str, TinyTool] = {}
-        for tool in self.tools:
-            for kind in tool.actions:
-                other = self._tool_of.setdefault(kind, tool)
-                if other is not tool:
-                    raise ValueError(f"both {other.name!r} and {tool.name!r} know actions of type {kind}")
-
-    @property
-    def actions(self) -> dict[str, str]:
-        """Types of actions that the tools add, each with its meaning; always in the same order."""
-        return {kind: tool.actions[kind] for kind, tool in self._tool_of.items()}
-
-    def process_action(self, agent: TinyPerson, action: Any) -> bool:
-        """Have the tool that knows the action do it; False where none does. May write files: not for the loop."""
-        tool = self._tool_of.get(action["type"])
-        return tool is not None and tool.process_action(agent, action)
-
-    async def process_actions_async(self, agent: TinyPerson, actions: Iterable[Any]) -> int:
-        """Do those of `actions` that tools know, in order, and return how many they were.
-
-        Tools work in a thread, since they may write files.
-        """
-        known = [action for action in actions if action["type"] in self._tool_of]
-        if known:
-            await asyncio.to_thread(lambda: [self.process_action(agent, action) for action in known])
-        return len(known)
-
-
 def fields_of(content: Any) -> Fields:
     """Read an action's content: a JSON object that a model wrote.
 
@@ -158,7 +113,7 @@ def fields_of(content: Any) -> Fields:
     if isinstance(content, Mapping):
         return content
     try:
-        return parse_object(str(content or ""), max_characters=MAX_CONTENT_CHARACTERS)
+        return read_object(str(content or ""), max_characters=MAX_CONTENT_CHARACTERS)
     except ReplyError as error:
         wrong = str(error).partition("; the reply was:")[0]
         raise ToolError(f"the content must be a JSON object: {wrong}") from error

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tinytroupe.monitoring.memory_monitor import MemoryMonitor
+from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization import pages
 from tinytroupe.visualization.ascii_chart import ascii_chart
 from tinytroupe.visualization.charts import SERIES_LIMIT, Chart, Mark, Series, chart_view, spark_view
-from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization.text import display_text, format_number
 
 AGENT_LIMIT = 200

@@ -131,8 +131,13 @@ def test_what_can_t_be_written_leaves_the_old_file(tmp_path):
         save({"name": object()}, path)
     assert load(path) == {"name": "Ann"}
     assert os.listdir(tmp_path) == ["someone.json"]
-    with pytest.raises(OSError):
-        save({"name": "Ann"}, tmp_path / "nowhere" / "someone.json")
+    with pytest.raises(OSError, match="cannot write"):
+        save({"name": "Ann"}, path / "someone.json")
+
+
+def test_missing_directories_are_made(tmp_path):
+    save({"name": "Ann"}, tmp_path / "new" / "someone.json")
+    assert load(tmp_path / "new" / "someone.json") == {"name": "Ann"}
 
 
 def test_a_saved_file_can_be_read_by_whom_a_new_file_can(tmp_path):

@@ -32,9 +32,10 @@ def test_the_instructions_are_short():
     assert len(text) / 4 < 2000
 
 
-def test_only_the_actions_there_are_are_explained():
-    text = identity("Ann", {}, max_actions=7, actions=("TALK", "DONE"))
-    assert "- REACH_OUT:" not in text
+def test_further_actions_are_explained_before_the_last():
+    text = identity("Ann", {}, max_actions=7, further={"RECALL": "look for something"})
+    assert text.index("- TALK:") < text.index("- RECALL: look for something") < text.index("- DONE:")
+    assert "RECALL" not in identity("Ann", {}, max_actions=7)
 
 
 def test_the_same_person_gives_the_same_bytes():

@@ -9,7 +9,7 @@ import pytest
 
 from tinytroupe.agent import Action, ReplyError, TinyPerson
 from tinytroupe.agent.memory import EpisodicMemory, SemanticMemory
-from tinytroupe.agent.tiny_person import stimulus
+from tinytroupe.agent.perceiving import stimulus
 from tinytroupe.config import config_manager
 from tinytroupe.environment import TinyWorld
 from tinytroupe.llm import ModelError, RefusalError
@@ -343,7 +343,7 @@ def test_a_refusal_is_an_error_of_its_own_and_not_tried_again(llm, kind):
 def test_a_wrong_key_fails_at_once_and_says_so(llm):
     llm.fail("invalid_key")
     ann = TinyPerson("Ann")
-    with pytest.raises(ModelError, match="401: .*Incorrect API key") as caught:
+    with pytest.raises(ModelError, match=r"401: .*Incorrect API key") as caught:
         ann.act()
     assert (caught.value.status, caught.value.transient) == (401, False)
     assert caught.value.__cause__ is not None

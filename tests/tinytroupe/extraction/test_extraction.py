@@ -17,16 +17,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from tinytroupe.agent import TinyPerson
-from tinytroupe.agent.action import ReplyError
 from tinytroupe.config import config_manager
 from tinytroupe.environment import TinyWorld
 from tinytroupe.extraction import ArtifactExporter, ExtractionError, ResultsExtractor, ResultsReducer, exporter
 from tinytroupe.extraction import results_extractor as module
-from tinytroupe.extraction.asking import parse_object
 from tinytroupe.extraction.exporter import safe_name
 from tinytroupe.extraction.fields import shape_of
 from tinytroupe.extraction.history import history
 from tinytroupe.llm import ModelError
+from tinytroupe.llm.asking import ReplyError, read_object
 from tinytroupe.runtime.clock import VirtualClock, use_clock
 from tinytroupe.testing import MockLLM
 
@@ -308,12 +307,12 @@ def test_every_schema_is_closed(fields: dict[str, Any]) -> None:
 
 
 def test_json_is_mended_and_bounded() -> None:
-    assert parse_object('Sure: {"a": 1', max_characters=100) == {"a": 1}
-    assert parse_object('[{"a": 1}]', max_characters=10) == {"a": 1}
+    assert read_object('Sure: {"a": 1', max_characters=100) == {"a": 1}
+    assert read_object('[{"a": 1}]', max_characters=10) == {"a": 1}
     with pytest.raises(ReplyError, match="more than the 9"):
-        parse_object('{"a": 123}', max_characters=9)
+        read_object('{"a": 123}', max_characters=9)
     with pytest.raises(ReplyError):
-        parse_object("[" * 100_000, max_characters=200_000)
+        read_object("[" * 100_000, max_characters=200_000)
 
 
 # ---------------------------------------------------------------------------------------------- history

@@ -14,6 +14,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from tinytroupe.runtime.clock import VirtualClock
 from tinytroupe.testing import LogNormal, MockLLM
 from tinytroupe.testing.interception import TransportMocker, UnmockedRequestError, active_router
 
@@ -409,7 +410,7 @@ def test_threads_and_tasks_get_the_replies_of_their_own_mock():
 
 def test_concurrent_calls_overlap_and_do_not_depend_on_the_order_of_arrival():
     def run(names):
-        with MockLLM(seed=3, latency=LogNormal(0.005, 0.5)) as mock:
+        with VirtualClock() as clock, MockLLM(seed=3, latency=LogNormal(5.0, 0.5)) as mock:
 
             async def main():
                 async with openai.AsyncOpenAI() as client:
@@ -422,7 +423,7 @@ def test_concurrent_calls_overlap_and_do_not_depend_on_the_order_of_arrival():
 
                     return await asyncio.gather(*(one(name) for name in names))
 
-            replies = dict(asyncio.run(main()))
+            replies = dict(clock.run(main()))
             latencies = {each.call.person: each.latency_s for each in mock.exchanges}
             assert mock.in_flight_peak == len(names)
             return replies, latencies

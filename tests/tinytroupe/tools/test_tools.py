@@ -153,7 +153,7 @@ def test_a_file_that_can_not_be_written_is_an_error_of_the_program(lisa: TinyPer
 @pytest.mark.parametrize(
     ("content", "wrong"),
     [
-        ("", "the text is empty"),
+        ("", "the reply is empty"),
         ("__import__('os').system('true')", "not JSON"),
         ("[1]", "JSON object"),
         ("{}", "'title' is missing"),

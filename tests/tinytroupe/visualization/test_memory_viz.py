@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tinytroupe.monitoring import MemoryMonitor
+from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization import MemoryVisualizer
 from tinytroupe.visualization.ascii_chart import ascii_chart
-from tinytroupe.runtime.files import write_atomically
 
 HOSTILE = "<script>alert(1)</script>\"'\u202e../" + "x" * 10_000
 

@@ -1,0 +1,70 @@
+"""What reaches a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinytroupe.agent.base import PersonBase
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from tinytroupe.agent.tiny_person import TinyPerson
+
+
+def stimulus(kind: str, content: str, source: TinyPerson | str | None = None) -> dict[str, Any]:
+    """Return something to perceive: made once, shared by all who perceive it, and never changed.
+
+    Raises
+    ------
+    TypeError
+        The content is not a text.
+    """
+    if not isinstance(content, str):
+        raise TypeError(f"what a person perceives must be a text, got {type(content).__name__}")
+    name = source.name if isinstance(source, PersonBase) else source or ""
+    return {"type": kind, "content": content, "source": name}
+
+
+class Perceiving(PersonBase):
+    """The verbs of perception. They ask no model, and return the person."""
+
+    def listen(self, speech: str, source: TinyPerson | str | None = None) -> Self:
+        """Hear something said."""
+        return self.perceive(stimulus("CONVERSATION", speech, source))
+
+    def see(self, visual_description: str, source: TinyPerson | str | None = None) -> Self:
+        """See something."""
+        return self.perceive(stimulus("VISUAL", visual_description, source))
+
+    def think(self, thought: str) -> Self:
+        """Have something come to mind."""
+        return self.perceive(stimulus("THOUGHT", thought, self.name))
+
+    def socialize(self, social_description: str, source: TinyPerson | str | None = None) -> Self:
+        """Take part in something social that is not speech, such as being approached."""
+        return self.perceive(stimulus("SOCIAL", social_description, source))
+
+    def internalize_goal(self, goal: str) -> Self:
+        """Take on a goal."""
+        return self.perceive(stimulus("INTERNAL_GOAL_FORMULATION", goal, self.name))
+
+    def move_to(self, location: str, context: Sequence[str] = ()) -> Self:
+        """Be somewhere else, in another situation."""
+        self._place = location
+        return self.change_context(context)
+
+    def change_context(self, context: Sequence[str]) -> Self:
+        """Have a different situation around oneself."""
+        self._context = (context,) if isinstance(context, str) else tuple(context)
+        return self
+
+    def perceive(self, *stimuli: dict[str, Any]) -> Self:
+        """Take in stimuli that were made with `stimulus`, as one memory."""
+        return self.perceive_all({"stimuli": list(stimuli)})
+
+    def perceive_all(self, content: dict[str, Any]) -> Self:
+        """Take in ``{"stimuli": […]}``, which others may share: all who hear a crowd remember one object."""
+        self._remember("stimulus", "user", content)
+        return self
