@@ -53,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--latency", default="0", help="seconds a call, or e.g. lognormal:1.2,0.5; default %(default)s")
     server.add_argument("--rpm", type=float, metavar="N", help="requests a minute before it answers 429")
     server.add_argument("--tpm", type=float, metavar="N", help="tokens a minute before it answers 429")
-    server.add_argument(
-        "--chunk-delay", type=float, default=0.0, metavar="S", help="between events of a stream"
-    )
+    server.add_argument("--chunk-delay", type=float, default=0.0, metavar="S", help="between events of a stream")
     server.add_argument("--script", metavar="FILE", help="JSON lines with rules and replies")
     server.add_argument("--replay", metavar="FILE", help="answer from this recording")
     server.add_argument("--timing", action="store_true", help="with --replay: take the recorded time")

@@ -114,7 +114,6 @@ def write_report(directory: Path, session: SessionReport) -> Path:
 
 def _index_page(title: str, session: SessionReport, tests: Sequence[dict[str, Any]]) -> str:
     counts = Counter(kind for test in tests for kind in test["kinds"])
-    attention = sum(test["attention"] for test in tests)
     failed = sum(test["failed"] for test in tests)
     issues = [issue for test in tests for issue in test["issues"]]
     tiles = [

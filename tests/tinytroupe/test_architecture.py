@@ -54,8 +54,6 @@ HOMES = {
     "pydantic_core": {"tinytroupe/extraction"},
     "respx": {"tinytroupe/testing"},
     "rich": {"tinytroupe/environment/display.py"},
-    "pypdf": {"tinytroupe/agent/documents.py"},
-    "docx": {"tinytroupe/agent/documents.py"},
     "genai_prices": {"tinytroupe/llm/prices.py"},
     "typing_extensions": {"tinytroupe/extraction"},
     "pytest": {"pytest_tinytroupe"},

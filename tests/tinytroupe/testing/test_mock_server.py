@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import openai
 import pytest
@@ -176,3 +178,17 @@ def test_the_foreground_server_refuses_nonsense_before_it_listens(tmp_path):
         run_server(latency="slow")
     with pytest.raises(FileNotFoundError):
         run_server(script=tmp_path / "missing.jsonl", latency=LogNormal(1, 1))
+
+
+def test_the_benchmarks_load_reaches_any_server():
+    path = Path(__file__).parents[2] / "performance" / "mock_benchmark.py"
+    spec = spec_from_file_location("mock_benchmark", path)
+    benchmark = module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    mock = MockLLM().reply("only one")
+    with mock.serve() as server:
+        _, bad = asyncio.run(benchmark.load(server.base_url, 40))
+        assert "requests/s, 50 were no 200" in benchmark.measured(server.base_url, 50, None)
+    assert (mock.calls, bad) == (40 + 50 + 50, 39)
+    with pytest.raises(AssertionError, match="only servers on this machine"):
+        asyncio.run(benchmark.load("http://192.0.2.1/v1", 1))
