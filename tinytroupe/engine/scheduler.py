@@ -80,28 +80,36 @@ class ParallelScheduler:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         room = asyncio.Semaphore(slots) if slots < len(turns) else None
+        begun_s: dict[int, float] = {}
 
         async def one(turn: Turn) -> TurnOutcome:
             if room is None:
+                begun_s[turn.index] = started_s
                 return await take(turn)
             async with room:
+                begun_s[turn.index] = loop.time()
                 return await take(turn)
 
         tasks = [loop.create_task(one(turn)) for turn in turns]
         try:
             await asyncio.wait(tasks, timeout=timeout_s)
         finally:
-            late = [task for task in tasks if not task.done()]
+            late = {task for task in tasks if not task.done()}
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
         now_s = loop.time()
         outcomes = [
-            timed_out(turn, started_s, now_s, timeout_s) if task.cancelled() else task.result()
+            task.result()
+            if not task.cancelled()
+            else timed_out(turn, begun_s.get(turn.index), started_s, now_s)
+            if task in late
+            else cancelled(turn, begun_s.get(turn.index, started_s), now_s)
             for turn, task in zip(turns, tasks, strict=True)
         ]
-        for outcome in outcomes:
+        # Failed turns first: where one ends the run, nothing of the step has been done yet.
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.error is None):
             commit(outcome)
         return outcomes
 
@@ -112,26 +120,49 @@ async def _within(turn: Turn, take: Take, left_s: float | None) -> TurnOutcome:
     if left_s is None:
         return await take(turn)
     if left_s <= 0:
-        return timed_out(turn, started_s, started_s, left_s)
+        return timed_out(turn, None, started_s, started_s)
     task = asyncio.ensure_future(take(turn))
     try:
         await asyncio.wait([task], timeout=left_s)
     finally:
-        if not task.done():
+        late = not task.done()
+        if late:
             task.cancel()
             await asyncio.wait([task])
     if task.cancelled():
-        return timed_out(turn, started_s, loop.time(), left_s)
+        now_s = loop.time()
+        return timed_out(turn, started_s, started_s, now_s) if late else cancelled(turn, started_s, now_s)
     return task.result()
 
 
-def timed_out(turn: Turn, started_s: float, now_s: float, limit_s: float | None) -> TurnOutcome:
-    """Return the outcome of a turn that was cancelled at the end of the step's time."""
+def timed_out(turn: Turn, begun_s: float | None, started_s: float, now_s: float) -> TurnOutcome:
+    """Return the outcome of a turn that was ended with the step's time.
+
+    Parameters
+    ----------
+    turn
+        Whose.
+    begun_s
+        When it got a slot; None where it never did, and so was only queued.
+    started_s, now_s
+        When it could have begun, and when it was ended.
+    """
+    what = "was not done" if begun_s is not None else "had not begun"
     error = TimeoutError(
-        f"{turn.person.name} was not done in step {turn.step} after {now_s - started_s:.3g} s "
+        f"{turn.person.name} {what} in step {turn.step} after {now_s - started_s:.3g} s "
         f"(PARALLEL_EXECUTION_TIMEOUT); raise the setting, or find out what is slow"
     )
-    return TurnOutcome(turn.person.name, turn.step, turn.index, "timed out", started_s, now_s, error=error)
+    begin_s = started_s if begun_s is None else begun_s
+    queued_s = now_s - started_s if begun_s is None else 0.0
+    return TurnOutcome(
+        turn.person.name, turn.step, turn.index, "timed out", begin_s, now_s, queued_s=queued_s, error=error
+    )
+
+
+def cancelled(turn: Turn, begun_s: float, now_s: float) -> TurnOutcome:
+    """Return the outcome of a turn that cancelled itself, which is a failure like any other."""
+    error = RuntimeError(f"the act of {turn.person.name} was cancelled from inside")
+    return TurnOutcome(turn.person.name, turn.step, turn.index, "failed", begun_s, now_s, error=error)
 
 
 _forced: ContextVar[str | None] = ContextVar("tinytroupe_forced_scheduler", default=None)

@@ -45,7 +45,7 @@ async def ask(
     """Ask, and return what `read` makes of the reply.
 
     One call where the reply is as it should be. Where it is not, the model is told what is wrong and asked again, at
-    most ``MAX_REPLY_REPAIRS`` times.
+    most ``MAX_REPLY_REPAIRS`` times. A reply that was cut off (``finish_reason`` is ``length``) is never used.
 
     Parameters
     ----------
@@ -73,6 +73,9 @@ async def ask(
         reply = await model.complete(next_request(asked))
         answered(reply)
         try:
+            if reply.finish_reason == "length":
+                # What was mended of half a sentence would look like the whole.
+                raise ReplyError("the reply was cut off at its greatest length; say it in fewer words", reply.text)
             return read(reply.text)
         except ValueError as error:
             failure = error if isinstance(error, ReplyError) else _unfit(error, reply.text)

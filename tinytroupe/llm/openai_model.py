@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import ssl
+import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,6 +32,9 @@ logger = logging.getLogger("tinytroupe.llm")
 
 _CHARACTERS_PER_TOKEN = 4  # a rule of thumb, for the estimate that the token bucket starts from; usage corrects it
 _ENVIRONMENT = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT")
+_MOST_CONNECTIONS = 8
+"""Servers (and keys, and limits) that a loop keeps clients for at once."""
+
 _SAMPLING = ("temperature", "top_p", "max_completion_tokens", "reasoning_effort")
 
 
@@ -122,8 +126,13 @@ class OpenAIModel:
             weakref.WeakKeyDictionary()
         )
 
+        self._closed_with: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        self._retiring: set[asyncio.Task[None]] = set()
+
     async def prepare(self) -> None:
         """Build the client now, so that the first call is not slower than the others."""
+        if "openai" not in sys.modules:  # its import takes a second: not on the loop, where others may be at work
+            await asyncio.to_thread(_certificates)
         self._connection()
 
     @property
@@ -269,20 +278,35 @@ class OpenAIModel:
             tpm=get("tokens_per_minute"),
         )
         loop = asyncio.get_running_loop()
-        connections = self._connections.get(loop)
-        if connections is None:
-            connections = self._connections[loop] = {}
+        connections = self._connections.setdefault(loop, {})
+        if loop not in self._closed_with:
+            self._closed_with.add(loop)
             at_loop_close(self.aclose)
         # What the client reads from the environment is part of who it speaks to, and as whom.
         environment = tuple(os.environ.get(name) for name in _ENVIRONMENT)
         server = (self._base_url or get("base_url"), get("api_type"), limits.most, environment)
-        connection = connections.get(server)
+        connection = connections.pop(server, None)
         if connection is None:
-            connection = connections[server] = _Connection(self._client(limits.most), limits, limits.gate())
+            while len(connections) >= _MOST_CONNECTIONS:
+                self._retire(connections.pop(next(iter(connections))))
+            connection = _Connection(self._client(limits.most), limits, limits.gate())
         elif connection.limits != limits:
             # Calls under way give their slots back to the gate they came through.
             connection.limits, connection.gate = limits, limits.gate()
+        connections[server] = connection  # last: used latest
         return connection
+
+    def _retire(self, connection: _Connection) -> None:
+        """Close a client that was not used for the longest, after its calls under way."""
+
+        async def close() -> None:
+            while connection.gate.in_use:  # noqa: ASYNC110: rare, and the gate need not tell of it
+                await asyncio.sleep(1)
+            await connection.client.close()
+
+        task = asyncio.get_running_loop().create_task(close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def _client(self, most: int) -> AsyncOpenAI:
         import openai
@@ -350,7 +374,7 @@ def _model_error(error: Exception) -> ModelError:
 def _translated(error: Exception) -> ModelError:
     import openai
 
-    if isinstance(error, ValueError) and not isinstance(error, openai.OpenAIError):
+    if isinstance(error, (ValueError, RecursionError)) and not isinstance(error, openai.OpenAIError):
         # A body that is not JSON, or not of the shape of an answer.
         return ModelError(f"the model's answer could not be read: {error}", transient=True)
     if isinstance(error, VirtualTimeError):

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinytroupe.runtime.clock import VirtualEventLoop
@@ -50,6 +50,9 @@ class Portal:
         self._pid = os.getpid()
         self._loop = clock.new_loop()
         self._callers = 0
+        self._lock = threading.Lock()
+        self._closing = False
+        self._pending: set[Future[Any]] = set()
         self._set_paused(True)
         self._thread = threading.Thread(target=self._run, name=f"tinytroupe {clock!r}", daemon=True)
         self._thread.start()
@@ -58,7 +61,7 @@ class Portal:
     @property
     def lost(self) -> bool:
         """True where the thread is not there: closed, or left behind in the parent process by a fork."""
-        return os.getpid() != self._pid or not self._thread.is_alive()
+        return self._closing or os.getpid() != self._pid or not self._thread.is_alive()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -73,9 +76,9 @@ class Portal:
         Raises
         ------
         RuntimeError
-            Called from inside the loop itself, where waiting would never end.
+            Called from inside the loop itself, where waiting would never end; or the loop was closed.
         BaseException
-            Whatever the coroutine raises. KeyboardInterrupt in the caller cancels the coroutine first.
+            Whatever the coroutine raises. An exception in the waiting caller (Ctrl-C) cancels the coroutine first.
         """
         if threading.current_thread() is self._thread:
             name = getattr(function, "__name__", repr(function))
@@ -101,13 +104,21 @@ class Portal:
             self._leave()
             _settle(done, future)
 
-        self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
-        with self._worker_waits():
-            try:
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the event loop behind this clock has been closed")
+            self._pending.add(future)
+            self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+        try:
+            with self._worker_waits():
                 return _wait(future)
-            except KeyboardInterrupt:
+        except BaseException:
+            # Ctrl-C, or whatever else a signal handler raises into the wait: what nobody waits for must not run on.
+            if not future.done():
                 self._cancel(task, future)
-                raise
+            raise
+        finally:
+            self._pending.discard(future)
 
     def close(self) -> None:
         """Cancel what still runs, release what was named to `at_loop_close`, end the loop and its thread."""
@@ -123,6 +134,8 @@ class Portal:
         try:
             loop.run_forever()
         finally:
+            with self._lock:
+                self._closing = True
             self._set_paused(False)
             try:
                 loop.run_until_complete(self._wind_up())
@@ -131,6 +144,9 @@ class Portal:
             finally:
                 asyncio.set_event_loop(None)
                 loop.close()
+                for future in list(self._pending):
+                    if not future.done():
+                        future.set_exception(RuntimeError("the event loop was closed during the call"))
 
     async def _wind_up(self) -> None:
         rest = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
@@ -161,20 +177,14 @@ class Portal:
         return self._loop.worker_waits() if isinstance(self._loop, VirtualEventLoop) else nullcontext()
 
     def _cancel(self, task: list[asyncio.Task[T]], future: Future[T]) -> None:
-        def cancel() -> None:
-            if task:
-                task[0].cancel()
-            else:
-                future.cancel()
-
-        self._loop.call_soon_threadsafe(cancel)
+        # In this order, the loop has begun the coroutine before it is told to cancel it.
+        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+            self._loop.call_soon_threadsafe(lambda: task[0].cancel() if task else None)
         # The coroutine gets the time to clean up; a second Ctrl-C ends the wait.
         try:
             future.exception(_CLOSING_S)
-        except (FutureTimeoutError, Exception):
+        except FutureTimeoutError:
             logger.warning("a cancelled call did not end within %g s", _CLOSING_S)
-        except BaseException:  # concurrent.futures.CancelledError: what was wanted
-            pass
 
 
 def _settle(task: asyncio.Task[T], future: Future[T]) -> None:

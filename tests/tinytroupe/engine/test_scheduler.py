@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytroupe.engine import ParallelScheduler, SequentialScheduler, Turn, TurnOutcome, force_scheduler
+from tinytroupe.engine import ParallelScheduler, SequentialScheduler, Turn, TurnOutcome, force_scheduler, step_cost
 from tinytroupe.engine.scheduler import SCHEDULERS, chosen, scheduler_named
 from tinytroupe.runtime.clock import VirtualClock
 
@@ -82,7 +83,9 @@ def test_every_turn_has_one_outcome_committed_in_order_within_slots_and_time(giv
     stage = Stage(*map(float, given_s))
     outcomes = stage.run(scheduler, timeout_s, slots)
     assert [outcome.index for outcome in outcomes] == list(range(len(given_s)))
-    assert stage.committed == list(range(len(given_s)))
+    assert sorted(stage.committed) == list(range(len(given_s)))
+    done = [outcome.index for outcome in outcomes if outcome.error is None]
+    assert [index for index in stage.committed if index in done] == done
     assert stage.peak <= (1 if scheduler.name == "sequential" else slots)
     assert stage.now == 0
     late = [outcome for outcome in outcomes if outcome.status == "timed out"]
@@ -187,3 +190,37 @@ def test_one_program_can_be_forced_either_way():
     assert chosen("sequential").name == "sequential"
     with pytest.raises(ValueError, match="unknown scheduler"), force_scheduler("x"):
         pass
+
+
+def test_who_never_got_a_slot_was_queued_and_not_busy():
+    stage = Stage(2.0, 2.0, 2.0, 2.0)
+    outcomes = stage.run(ParallelScheduler(), timeout_s=5.0, slots=1)
+    assert [outcome.status for outcome in outcomes] == ["acted", "acted", "timed out", "timed out"]
+    assert [(outcome.busy_s, outcome.queued_s) for outcome in outcomes[2:]] == [(1.0, 0.0), (0.0, 5.0)]
+    assert "had not begun" in str(outcomes[3].error)
+    cost = step_cost(outcomes, parallel=True, elapsed_s=stage.elapsed_s, slots=1)
+    assert cost.lower_bound_s <= cost.elapsed_s == 5.0
+
+
+@pytest.mark.parametrize("scheduler", BOTH, ids=lambda scheduler: scheduler.name)
+def test_an_act_that_cancels_itself_failed_and_did_not_time_out(scheduler):
+    class Cancels(Stage):
+        async def take(self, turn):
+            if turn.index == 1:
+                raise asyncio.CancelledError
+            return await super().take(turn)
+
+    outcomes = Cancels(1.0, 1.0).run(scheduler, timeout_s=10.0)
+    assert [outcome.status for outcome in outcomes] == ["acted", "failed"]
+    assert "was cancelled from inside" in str(outcomes[1].error)
+
+
+def test_failed_turns_are_looked_at_before_anything_is_done():
+    class Fails(Stage):
+        async def take(self, turn):
+            done = await super().take(turn)
+            return replace(done, status="failed", error=ValueError("no")) if turn.index == 2 else done
+
+    stage = Fails(1.0, 1.0, 1.0)
+    stage.run(ParallelScheduler())
+    assert stage.committed == [2, 0, 1]

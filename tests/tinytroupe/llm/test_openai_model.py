@@ -481,3 +481,22 @@ def test_an_answer_that_is_none_is_an_error_that_may_pass(body):
     with pytest.raises(ModelError, match=r"answer (holds no choice|could not be read)") as caught:
         answered(body)
     assert caught.value.transient
+
+
+def test_a_loop_keeps_no_more_than_a_few_clients():
+    async def main() -> tuple[int, list[bool]]:
+        model = OpenAIModel()
+        clients = []
+        for number in range(20):
+            with config_manager.override(base_url=f"http://127.0.0.1:9/{number}"):
+                clients.append(model._connection().client)
+        await asyncio.sleep(0.1)
+        kept = len(model._connections[asyncio.get_running_loop()])
+        closed = [client.is_closed() for client in clients]
+        await model.aclose()
+        return kept, closed
+
+    with MockLLM():
+        kept, closed = asyncio.run(main())
+    assert kept == 8
+    assert closed == [True] * 12 + [False] * 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 
@@ -242,3 +243,52 @@ class TestPortal:
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that signal on this platform")
+    def test_whatever_ends_the_wait_ends_the_call(self, clock):
+        # As a time-out plugin does that raises out of a signal handler into the waiting thread.
+        ended = threading.Event()
+
+        class Alarm(BaseException):
+            pass
+
+        async def forever() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        def ring(*_: object) -> None:
+            raise Alarm
+
+        before = signal.signal(signal.SIGALRM, ring)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Alarm):
+                clock.portal.call(forever)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert ended.is_set()
+
+    def test_nobody_waits_for_ever_for_a_loop_that_closes(self, clock):
+        results: list[object] = []
+
+        def keep_calling() -> None:
+            for n in range(200):
+                try:
+                    results.append(clock.portal.call(asyncio.sleep, 0, n))
+                except RuntimeError as error:
+                    results.append(str(error))
+                except asyncio.CancelledError:
+                    results.append("cancelled")
+
+        threads = [threading.Thread(target=keep_calling, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            clock.close()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+        assert len(results) == 800
