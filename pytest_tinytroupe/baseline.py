@@ -7,7 +7,8 @@
       "tests": {
         "test_market[10]": {
           "exact": {"llm_calls": 150, "time_s": 50.0},
-          "heap": {"cpython-3.11-linux-x86_64": {"heap_mb": 1.25}}
+          "heap": {"cpython-3.11-linux-x86_64": {"heap_mb": 1.25}},
+          "people": {"llm_calls": {"Lisa": 75, "Oscar": 75}}
         }
       }
     }
@@ -22,8 +23,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_tinytroupe import cause
+from pytest_tinytroupe.cause import By
 from pytest_tinytroupe.records import Verdict
-from pytest_tinytroupe.verdict import tolerance_of
+from pytest_tinytroupe.verdict import keeps_figure, tolerance_of
 
 SCHEMA = 1
 
@@ -46,6 +49,8 @@ class Entry:
         Key of the Python and platform that heap figures belong to.
     exact, heap
         Metric name -> value.
+    people
+        Metric name -> person -> amount: not judged, only there to name the cause of a regression.
     """
 
     file: str
@@ -53,6 +58,7 @@ class Entry:
     environment: str
     exact: dict[str, float] = field(default_factory=dict)
     heap: dict[str, float] = field(default_factory=dict)
+    people: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON types."""
@@ -73,14 +79,14 @@ def environment_key() -> str:
     return "-".join((sys.implementation.name, version, sys.platform, platform.machine().lower() or "unknown"))
 
 
-def entry_of(file: str, test: str, verdicts: Iterable[Verdict]) -> Entry:
-    """Collect what the verdicts measured in the tiers that are kept."""
+def entry_of(file: str, test: str, verdicts: Iterable[Verdict], people: By | None = None) -> Entry:
+    """Collect what the verdicts measured in the tiers that are kept, and who caused it."""
     kept: dict[str, dict[str, float]] = {"exact": {}, "heap": {}}
     for verdict in verdicts:
         metric = verdict.metric
-        if metric.value is not None and metric.tier in kept:
+        if metric.value is not None and keeps_figure(metric):
             kept[metric.tier][metric.name] = metric.value
-    return Entry(file, test, environment_key(), kept["exact"], kept["heap"])
+    return Entry(file, test, environment_key(), kept["exact"], kept["heap"], cause.kept(people or {}))
 
 
 class Baselines:
@@ -102,6 +108,55 @@ class Baselines:
         BaselineError
             The file exists and cannot be read or understood.
         """
+        entry = self._entry(file, test)
+        return {**entry.get("exact", {}), **entry.get("heap", {}).get(environment_key(), {})}
+
+    def people(self, file: str, test: str) -> dict[str, dict[str, int]]:
+        """Return metric name -> person -> amount, as far as that is kept; raises like `stored`."""
+        return dict(self._entry(file, test).get("people", {}))
+
+    def other_environments(self, file: str, test: str) -> list[str]:
+        """Return the environments beside this one in which the test has heap figures; raises like `stored`."""
+        return sorted(set(self._entry(file, test).get("heap", {})) - {environment_key()})
+
+    def files(self) -> dict[str, list[str]]:
+        """Return test file, with the suffix ``.py``, -> ids of the tests that have a baseline.
+
+        Files that cannot be understood are left out: no test of theirs can pass anyway.
+        """
+        found = {}
+        for path in sorted(self.directory.rglob("*.json")):
+            try:
+                tests = load(path)["tests"]
+            except BaselineError:
+                continue
+            found[path.relative_to(self.directory).as_posix().removesuffix(".json") + ".py"] = sorted(tests)
+        return found
+
+    def prune(self, unused: Mapping[str, Iterable[str]]) -> list[Path]:
+        """Remove tests by file, and files that become empty.
+
+        Returns
+        -------
+        list of Path
+            The files that changed or are gone, sorted.
+
+        Raises
+        ------
+        BaselineError
+            A file cannot be understood or written.
+        """
+        changed = []
+        for file in sorted(unused):
+            path = self.path_of(file)
+            document = load(path)
+            for test in unused[file]:
+                document["tests"].pop(test, None)
+            _write(path, dump(document) if document["tests"] else None)
+            changed.append(path)
+        return changed
+
+    def _entry(self, file: str, test: str) -> dict[str, Any]:
         path = self.path_of(file)
         if path not in self._read:
             try:
@@ -111,11 +166,18 @@ class Baselines:
         document = self._read[path]
         if isinstance(document, BaselineError):
             raise document
-        entry = document["tests"].get(test, {})
-        return {**entry.get("exact", {}), **entry.get("heap", {}).get(environment_key(), {})}
+        entry: dict[str, Any] = document["tests"].get(test, {})
+        return entry
 
-    def update(self, entries: Iterable[Entry]) -> list[Path]:
+    def update(self, entries: Iterable[Entry], *, only_new: bool = False) -> list[Path]:
         """Write new figures, leaving those of other tests and environments as they are.
+
+        Parameters
+        ----------
+        entries
+            The figures.
+        only_new
+            Whether figures that are there already stay as they are.
 
         Returns
         -------
@@ -135,7 +197,7 @@ class Baselines:
             document = load(path)
             before = dump(document)
             for entry in by_path[path]:
-                _merge(document["tests"], entry)
+                (_fill if only_new else _merge)(document["tests"], entry)
             after = dump(document)
             if after != before:
                 _write(path, after)
@@ -178,10 +240,28 @@ def dump(document: Mapping[str, Any]) -> str:
 def _merge(tests: dict[str, Any], entry: Entry) -> None:
     stored = tests.setdefault(entry.test, {})
     stored["exact"] = {name: _plain(value) for name, value in entry.exact.items()}
+    stored.pop("people", None)
+    if entry.people:
+        stored["people"] = entry.people
     if entry.heap:
         heaps = stored.setdefault("heap", {})
         old = heaps.get(entry.environment, {})
         heaps[entry.environment] = {name: _steady(old.get(name), value) for name, value in entry.heap.items()}
+
+
+def _fill(tests: dict[str, Any], entry: Entry) -> None:
+    """Add what is not there yet."""
+    known = tests.get(entry.test, {})
+    new: dict[str, Any] = {}
+    _merge(new, entry)
+    merged = {**new[entry.test], **known}
+    merged["exact"] = {**new[entry.test]["exact"], **known.get("exact", {})}
+    heaps = {**new[entry.test].get("heap", {}), **known.get("heap", {})}
+    for environment, figures in new[entry.test].get("heap", {}).items():
+        heaps[environment] = {**figures, **known.get("heap", {}).get(environment, {})}
+    if heaps:
+        merged["heap"] = heaps
+    tests[entry.test] = merged
 
 
 def _steady(old: float | None, new: float) -> float:
@@ -199,7 +279,8 @@ def _is_tests(tests: object) -> bool:
         isinstance(entry, dict)
         and _is_figures(entry.get("exact", {}))
         and isinstance(entry.get("heap", {}), dict)
-        and all(_is_figures(figures) for figures in entry.get("heap", {}).values())
+        and isinstance(entry.get("people", {}), dict)
+        and all(_is_figures(each) for part in ("heap", "people") for each in entry.get(part, {}).values())
         for entry in tests.values()
     )
 
@@ -212,8 +293,8 @@ def _is_figures(figures: object) -> bool:
     )
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader, or a crash, sees the old text or the new, never half of it."""
+def _write(path: Path, text: str | None) -> None:
+    """Replace a file in one step, or remove it: a reader, or a crash, sees the old text or the new, never half."""
     from tinytroupe.runtime.files import write_atomically
 
     try:
@@ -221,7 +302,10 @@ def _write(path: Path, text: str) -> None:
         # The bits, not only os.access: for root everything is accessible.
         if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
             raise PermissionError(13, "Permission denied", str(path))
-        write_atomically(path, text)
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_atomically(path, text)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BaselineError(f"baseline {path}: cannot be written ({reason}); mend its permissions") from error

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tinytroupe.phases import MARKER
+from pytest_tinytroupe.phases import MARKER, RUN
 
 if TYPE_CHECKING:
+    from pytest_tinytroupe.perf import Perf
     from tinytroupe.agent import TinyPerson
     from tinytroupe.environment import TinyWorld
     from tinytroupe.monitoring import MemoryMonitor
@@ -41,7 +42,7 @@ def mock_llm(request: pytest.FixtureRequest) -> Iterator[MockLLM]:
 
 
 @pytest.fixture
-def make_world(request: pytest.FixtureRequest, mock_llm: MockLLM) -> Callable[..., TinyWorld]:
+def make_world(request: pytest.FixtureRequest, mock_llm: MockLLM) -> Iterator[Callable[..., TinyWorld]]:
     """A function ``make_world(agents=10, name=None)`` that returns a world on virtual time, wired to `mock_llm`.
 
     `agents` is a number of ready-made people, or the people themselves; everyone can reach everyone.
@@ -51,17 +52,18 @@ def make_world(request: pytest.FixtureRequest, mock_llm: MockLLM) -> Callable[..
     from tinytroupe.runtime.clock import current_clock
 
     probe = probe_of(request.node)
-    made = 0
+    worlds: list[TinyWorld] = []
 
     def make_world(agents: int | Sequence[TinyPerson] = 10, name: str | None = None) -> TinyWorld:
-        nonlocal made
-        made += 1
         people = _people(agents) if isinstance(agents, int) else agents
-        world = TinyWorld(name or f"World {made}", people, clock=current_clock(), show=False)
+        world = TinyWorld(name or f"World {len(worlds) + 1}", people, clock=current_clock(), show=False)
         probe.add_world(world)
+        worlds.append(world)
         return world.make_everyone_accessible()
 
-    return make_world
+    yield make_world
+    for world in worlds:  # people that outlive the test may live in the world of the next one
+        world.remove_all_agents()
 
 
 @pytest.fixture
@@ -88,6 +90,19 @@ def memory_monitor(request: pytest.FixtureRequest) -> MemoryMonitor:
     monitor = MemoryMonitor(clock=current_clock().now)
     probe_of(request.node).add_monitor(monitor)
     return monitor
+
+
+@pytest.fixture
+def perf(request: pytest.FixtureRequest) -> Perf:
+    """Measures and compares what the test says: `record`, `measure`, `compare`, `virtual_time`."""
+    from pytest_tinytroupe.perf import Perf
+    from pytest_tinytroupe.probe import probe_of
+
+    if "mock_llm" in request.fixturenames:  # whichever is named first: times are those of its clock
+        request.getfixturevalue("mock_llm")
+    run = request.node.stash.get(RUN, None)
+    measuring = run is None or run.current == "main"
+    return Perf(probe_of(request.node), judged=run is not None, measuring=measuring)
 
 
 def _people(count: int) -> list[TinyPerson]:

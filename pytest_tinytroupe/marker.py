@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_tinytroupe.metrics import CATALOGUE, kind_of
 from pytest_tinytroupe.phases import GATE, MARKER, MARKER_ERROR
 from pytest_tinytroupe.xdist import is_worker
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 NAME = "perf"
 SKIP_REASON = "needs --perf; run: pytest --perf"
+
+LIMITS = tuple(f"{bound}_{name}" for name in CATALOGUE for bound in ("max", "min"))
+KEYWORDS = (*LIMITS, "tolerance", "baseline", "seed")
+
+_NO_BASELINE_TIERS = ("process", "wall", "price")
 
 
 class MarkerError(ValueError):
@@ -29,46 +35,34 @@ class PerfMarker:
 
     Attributes
     ----------
-    min_speedup
-        Least ratio of sequential to parallel time on virtual time.
-    min_efficiency
-        Least ratio of the lower bound of the makespan to the makespan, 0 to 1.
-    max_time_s
-        Most seconds of the call: virtual where the test runs on virtual time, else real.
-    max_peak_memory_mb
-        Highest resident memory of the process during the call, in MB (2**20 bytes).
-    max_heap_mb
-        Highest Python heap above that at the start of the call, in MB.
-    max_llm_calls, max_tokens
-        Most model calls, and most prompt and completion tokens together.
+    thresholds
+        Keyword -> threshold in the metric's unit: ``max_…`` or ``min_…`` and the name of a metric of the catalogue.
+        ``max_time_s`` is virtual where the test runs on virtual time, else real; MB are 2**20 bytes.
+    tolerance
+        Metric name -> how far it may stray from its baseline, as a share of the baseline.
     baseline
         Whether the metrics are held against a baseline.
     seed
         Seed of the random generators in every pass.
     """
 
-    min_speedup: float | None = None
-    min_efficiency: float | None = None
-    max_time_s: float | None = None
-    max_peak_memory_mb: float | None = None
-    max_heap_mb: float | None = None
-    max_llm_calls: float | None = None
-    max_tokens: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    tolerance: Mapping[str, float] = field(default_factory=dict)
     baseline: bool = True
     seed: int = 0
 
-    def limits(self) -> dict[str, tuple[LimitKind, float]]:
-        """Return metric name -> (``max`` or ``min``, threshold) of every limit that is set."""
-        found: dict[str, tuple[LimitKind, float]] = {}
+    def limits(self) -> dict[str, list[tuple[LimitKind, float]]]:
+        """Return metric name -> its limits, each ``max`` or ``min`` with the threshold."""
+        found: dict[str, list[tuple[LimitKind, float]]] = {}
         for keyword in LIMITS:
-            value = getattr(self, keyword)
+            value = self.thresholds.get(keyword)
             if value is not None:
-                found[keyword[4:]] = ("max" if keyword.startswith("max_") else "min", float(value))
+                found.setdefault(keyword[4:], []).append(("max" if keyword[:3] == "max" else "min", float(value)))
         return found
 
-
-KEYWORDS = tuple(field.name for field in fields(PerfMarker))
-LIMITS = tuple(name for name in KEYWORDS if name.startswith(("max_", "min_")))
+    def wants(self, metric: str) -> bool:
+        """Whether a limit asks for this metric."""
+        return f"max_{metric}" in self.thresholds or f"min_{metric}" in self.thresholds
 
 
 def prepare(config: pytest.Config, perf_tests: Iterable[pytest.Item]) -> None:
@@ -97,23 +91,25 @@ def prepare(config: pytest.Config, perf_tests: Iterable[pytest.Item]) -> None:
 def read_marker(item: pytest.Item) -> PerfMarker:
     """Merge the perf markers of a test.
 
-    Parameters
-    ----------
-    item
-        The collected test.
-
     Raises
     ------
     MarkerError
-        A positional argument, an unknown keyword or a value of the wrong kind.
+        An unknown keyword or a value of the wrong kind.
     """
     merged: dict[str, object] = {}
+    tolerance: dict[str, float | None] = {}
     for node in item.listchain():  # from the session down to the test: the nearest comes last
         for mark in node.own_markers:
             if mark.name == NAME:
                 _check(item.nodeid, mark.args, mark.kwargs)
                 merged.update(mark.kwargs)
-    return PerfMarker(**merged)  # type: ignore[arg-type]
+                tolerance.update(mark.kwargs.get("tolerance") or {})
+    return PerfMarker(
+        {name: value for name, value in merged.items() if name in LIMITS and value is not None},  # type: ignore[misc]
+        {name: float(value) for name, value in tolerance.items() if value is not None},
+        bool(merged.get("baseline", True)),
+        int(merged.get("seed", 0)),  # type: ignore[call-overload]
+    )
 
 
 def _check(nodeid: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
@@ -132,20 +128,40 @@ def _problem(name: str, value: object) -> str:
         return "" if isinstance(value, bool) else "must be True or False"
     if name == "seed":
         return "" if isinstance(value, int) and not isinstance(value, bool) else "must be a whole number"
-    if value is None:  # drops a limit inherited from the class or the module
+    if name == "tolerance":
+        return _tolerance_problem(value)
+    return "" if value is None or _is_amount(value) else "must be a finite number, not negative"
+
+
+def _tolerance_problem(value: object) -> str:
+    if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        return "must be a finite number, not negative"
+    if not isinstance(value, Mapping):
+        return "must be a dict of metric names and shares, such as {'heap_mb': 0.05}"
+    for name, share in value.items():
+        if not isinstance(name, str):
+            return f"{name!r} is not the name of a metric"
+        if name in CATALOGUE and (kind_of(name).tier in _NO_BASELINE_TIERS or not kind_of(name).kept):
+            return f"{name} keeps no baseline, so that a tolerance means nothing; use a limit"
+        if share is not None and not _is_amount(share):
+            return f"the share of {name} must be a finite number, not negative; 0.05 is 5 %"
     return ""
+
+
+def _is_amount(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
 
 
 def _nearest(name: str) -> str:
     from difflib import get_close_matches
 
     # Without the unit and the direction a slip such as `max_calls` still finds its keyword.
-    close = get_close_matches(name, KEYWORDS, n=1) or [known for known in LIMITS if name[4:] and name[4:] in known][:1]
+    close = get_close_matches(name, KEYWORDS, n=1)
+    if not name.startswith(("max_", "min_")) or (close and close[0][:4] != name[:4]) or not close:
+        close = [known for known in LIMITS if name[4:] and known[:4] == name[:4] and name[4:] in known][:1] or close
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _known() -> str:
-    return ", ".join(KEYWORDS)
+    return f"max_… and min_… of {', '.join(CATALOGUE)}; tolerance, baseline, seed"

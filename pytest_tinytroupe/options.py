@@ -6,48 +6,54 @@ import pytest
 
 NEEDS_PERF = {
     "perf_update": "--perf-update",
+    "perf_update_new": "--perf-update-new",
+    "perf_prune": "--perf-prune",
+    "perf_strict": "--perf-strict",
     "perf_report": "--perf-report",
     "no_perf_report": "--no-perf-report",
     "perf_baseline_dir": "--perf-baseline-dir",
+    "perf_json": "--perf-json",
+    "perf_markdown": "--perf-markdown",
 }
 
 MARKER_LINE = (
-    "perf(min_speedup, min_efficiency, max_time_s, max_peak_memory_mb, max_heap_mb, max_llm_calls, max_tokens, "
-    "baseline=True, seed=0): a performance test, measured by pytest --perf and held against the given limits and "
-    "against its baseline in git."
+    "perf(min_speedup, max_time_s, max_llm_calls, max_tokens, max_heap_mb, ..., tolerance={}, baseline=True, seed=0): "
+    "a performance test, measured by pytest --perf and held against the given limits (max_... or min_... of any "
+    "metric) and against its baseline in git; nearest of function, class and module wins, key by key."
 )
+
+FLAGS = {
+    "--perf": "run the tests marked perf, measure them and hold them to limits and baselines",
+    "--perf-update": "write the figures of passing perf tests to the baselines: changed and new ones",
+    "--perf-update-new": "write only figures that have no baseline yet",
+    "--perf-prune": "remove baselines that no test uses any more",
+    "--no-perf-report": "write no HTML report",
+}
+
+PATHS = {
+    "perf_report": ("DIR", "directory of the HTML report; '' = none", "perf-report"),
+    "perf_baseline_dir": ("DIR", "directory of the baselines", "baselines"),
+    "perf_json": ("FILE", "write all figures and verdicts as JSON", ""),
+    "perf_markdown": ("FILE", "write a summary in Markdown", ""),
+}
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options and ini keys."""
     group = parser.getgroup("tinytroupe", "performance tests (pytest-tinytroupe)")
+    for flag, text in FLAGS.items():
+        group.addoption(flag, action="store_true", help=text)
     group.addoption(
-        "--perf",
+        "--perf-strict",
         action="store_true",
-        help="run the tests marked perf, measure them and hold them to limits and baselines",
+        default=None,
+        help="fail the run where baselines are unused, or could not be checked (ini: perf_strict)",
     )
-    group.addoption(
-        "--perf-update", action="store_true", help="write the figures of passing perf tests to the baselines"
-    )
-    group.addoption(
-        "--perf-report",
-        metavar="DIR",
-        help="directory of the HTML report (default: ini perf_report, or perf-report in the root directory; '' = none)",
-    )
-    group.addoption("--no-perf-report", action="store_true", help="write no HTML report")
-    group.addoption(
-        "--perf-baseline-dir",
-        metavar="DIR",
-        help="directory of the baselines (default: ini perf_baseline_dir, or baselines in the root directory)",
-    )
-    parser.addini(
-        "perf_report",
-        "directory of the HTML report, relative to the root directory; empty = none",
-        default="perf-report",
-    )
-    parser.addini(
-        "perf_baseline_dir", "directory of the baselines, relative to the root directory", default="baselines"
-    )
+    for name, (kind, text, default) in PATHS.items():
+        told = f"default: ini {name}, or {default} in the root directory" if default else f"ini: {name}"
+        group.addoption(f"--{name.replace('_', '-')}", metavar=kind, help=f"{text} ({told})")
+        parser.addini(name, f"{text}; relative to the root directory", default=default)
+    parser.addini("perf_strict", "fail the run where baselines are unused", type="bool", default=False)
 
 
 def wanted(config: pytest.Config) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_tinytroupe.gate import Gate
     from pytest_tinytroupe.marker import PerfMarker
     from pytest_tinytroupe.probe import Probe
-    from pytest_tinytroupe.session import Gate, TestRun
+    from pytest_tinytroupe.session import TestRun
 
 GATE: pytest.StashKey[Gate] = pytest.StashKey()
 """In the configuration's stash: the run of ``pytest --perf``; missing without it."""
@@ -40,6 +41,17 @@ def seed(item: pytest.Item, phase: str) -> None:
     run = item.stash.get(RUN, None)
     if run is not None:
         run.seed(phase)
+
+
+def function_call(item: pytest.Function) -> Generator[None, object, object]:
+    """Surround the test function itself: seed the generators, and run coroutine functions to their end."""
+    seed(item, "call")
+    if RUN not in item.stash:
+        return (yield)
+    from pytest_tinytroupe.coroutines import runnable
+
+    with runnable(item):
+        return (yield)
 
 
 def call_phase(item: pytest.Item) -> Generator[None, object, object]:

@@ -7,10 +7,10 @@ from collections.abc import Generator
 import pytest
 
 from pytest_tinytroupe import options, phases
-from pytest_tinytroupe.fixtures import make_world, memory_monitor, mock_llm, troupe, world
+from pytest_tinytroupe.fixtures import make_world, memory_monitor, mock_llm, perf, troupe, world
 from pytest_tinytroupe.phases import GATE, MARKER
 
-__all__ = ["make_world", "memory_monitor", "mock_llm", "troupe", "world"]
+__all__ = ["make_world", "memory_monitor", "mock_llm", "perf", "troupe", "world"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,11 +27,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
-    if GATE in config.stash:
+    everything = list(items)  # also what is about to be deselected
+    gate = config.stash.get(GATE, None)
+    if gate is not None:
         from pytest_tinytroupe import xdist
 
         xdist.remember_nodeids(items)
     yield
+    if gate is not None:
+        gate.collected.add_items(everything)
     # Afterwards, so that markers which a conftest adds in this hook count as well.
     perf_tests = [item for item in items if item.get_closest_marker("perf") is not None]
     if perf_tests:
@@ -66,9 +70,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return (yield from phases.call_phase(item))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    phases.seed(pyfuncitem, "call")
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    return (yield from phases.function_call(pyfuncitem))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -10,6 +10,8 @@ from pytest_tinytroupe.phases import PROBE
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_tinytroupe.records import LimitKind, Metric
+
 
 class Clock(Protocol):
     """A source of time."""
@@ -97,7 +99,12 @@ class Probe:
         self.clocks: Watched[Clock] = Watched(lambda clock: {"now": clock.now()})
         self.models: Watched[Model] = Watched(_read_model)
         self.worlds: Watched[World] = Watched(_read_world)
+        self.people: Watched[Model] = Watched(_read_people)
         self.monitors: list[Any] = []
+        self.recorded: list[Metric] = []
+        self.limits: dict[str, tuple[LimitKind, float]] = {}
+        self.notes: list[str] = []
+        self._last_turns: dict[int, object] = {}
 
     def add_clock(self, clock: Clock) -> None:
         """Watch a clock; only virtual ones give exact times."""
@@ -107,6 +114,7 @@ class Probe:
     def add_llm(self, model: Model) -> None:
         """Watch a model's counters."""
         self.models.add(model)
+        self.people.add(model)
 
     def add_world(self, world: World) -> None:
         """Watch a world's steps and the memories of its people, and let the monitors watch it."""
@@ -125,6 +133,26 @@ class Probe:
         self.clocks.restart()
         self.models.restart()
         self.worlds.restart()
+        self.people.restart()
+        self._last_turns = {id(world): next(iter(_timeline(world)[-1:]), None) for world in self.worlds.sources}
+
+    def turns(self) -> list[Any]:
+        """Return the turns since the call began, as far as the worlds keep them."""
+        found: list[Any] = []
+        for world in self.worlds.sources:
+            turns, last = _timeline(world), self._last_turns.get(id(world))
+            start = next((place + 1 for place, turn in enumerate(turns) if last is not None and turn is last), 0)
+            found += turns[start:]
+        return found
+
+    def by_person(self) -> dict[str, dict[str, int]]:
+        """Return metric name -> person -> amount since the call began; empty names are nobody's in particular."""
+        found: dict[str, dict[str, int]] = {}
+        for key, amount in self.people.counts().items():
+            metric, _, person = key.partition(":")
+            if amount:
+                found.setdefault(metric, {})[person] = int(amount)
+        return found
 
     def verify(self) -> None:
         """Raise what the models have to complain about, such as requests that no rule matched.
@@ -150,14 +178,30 @@ def _read_model(model: Model) -> Counts:
         "calls": model.calls,
         "prompt_tokens": model.prompt_tokens,
         "completion_tokens": model.completion_tokens,
+        "cached_tokens": getattr(model, "cached_tokens", 0),
     }
+
+
+def _read_people(model: Model) -> Counts:
+    counts: Counts = {}
+    for person, tally in list(getattr(model, "by_person", {}).items()):
+        counts[f"llm_calls:{person}"] = tally.calls
+        counts[f"tokens:{person}"] = tally.tokens
+    return counts
+
+
+def _timeline(world: World) -> Sequence[Any]:
+    timeline = getattr(world, "timeline", None)
+    return timeline() if timeline is not None else ()
 
 
 def _read_world(world: World) -> Counts:
     metrics = world.get_parallel_metrics()
     return {
         "errors": metrics["parallel_errors"],
+        "model_calls": metrics["model_calls"],
         "timeouts": metrics["parallel_timeouts"],
         "lower_bound_s": metrics["lower_bound_s"],
         "elapsed_s": metrics["elapsed_s"],
+        "steps": metrics["total_parallel_steps"] + metrics["total_sequential_steps"],
     }

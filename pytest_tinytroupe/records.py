@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Tier = Literal["exact", "heap", "process", "wall"]
+Tier = Literal["exact", "heap", "ratio", "process", "wall", "price"]
 Better = Literal["lower", "higher"]
-Status = Literal["ok", "regressed", "improved", "new", "over limit", "advisory", "unmeasured"]
+Status = Literal["ok", "regressed", "improved", "new", "no baseline", "over limit", "advisory", "unmeasured"]
 LimitKind = Literal["max", "min", ""]
 
-FAILING: frozenset[Status] = frozenset({"regressed", "over limit", "unmeasured"})
+FAILING: frozenset[Status] = frozenset({"regressed", "over limit", "unmeasured", "no baseline"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Metric:
         ``s``, ``MB`` (2**20 bytes), ``x`` (a ratio), or empty for a count.
     tier
         How far the value can be trusted: ``exact`` (identical from run to run), ``heap`` (within 2 % on one Python and
-        platform), ``process`` and ``wall`` (depend on the machine and its load).
+        platform), ``ratio`` (two things measured in turn on one machine), ``process`` and ``wall`` (depend on the
+        machine and its load), ``price`` (depends on the price list).
     better
         Which direction is an improvement.
     """
@@ -61,7 +62,7 @@ class Verdict:
     metric
         What was measured.
     status
-        ``regressed``, ``over limit`` and ``unmeasured`` fail the test; the others do not.
+        ``regressed``, ``over limit``, ``unmeasured`` and ``no baseline`` fail the test; the others do not.
     limit, limit_kind
         The marker's threshold in the metric's unit and its direction; None and empty where there is none.
     baseline
@@ -162,6 +163,10 @@ class TestRecord:
         Curves and remarks on the run.
     worker
         Name of the xdist worker (``gw0``); empty outside of a parallel run.
+    line
+        Where the test begins in its file, from 1; 0 where that is not known.
+    people
+        ``(name, model calls, tokens)`` of those who caused the most calls; bounded in number.
     """
 
     __test__ = False  # the name is the field's, yet pytest must not collect it
@@ -173,6 +178,13 @@ class TestRecord:
     timelines: tuple[Timeline, ...] = ()
     notes: tuple[str, ...] = ()
     worker: str = ""
+    line: int = 0
+    people: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def attention(self) -> bool:
+        """Whether the test did not do what it should: failed, or could not run."""
+        return self.outcome in ("failed", "error")
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON types."""
@@ -184,6 +196,8 @@ class TestRecord:
             "timelines": [timeline.to_json() for timeline in self.timelines],
             "notes": list(self.notes),
             "worker": self.worker,
+            "line": self.line,
+            "people": [list(person) for person in self.people],
         }
 
     @classmethod
@@ -197,6 +211,8 @@ class TestRecord:
             tuple(Timeline.from_json(timeline) for timeline in data["timelines"]),
             tuple(data["notes"]),
             data["worker"],
+            data["line"],
+            tuple((name, calls, tokens) for name, calls, tokens in data["people"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""One run of ``pytest --perf``: which passes a test takes, in which order, and the rows they leave.
+"""One perf test: which passes it takes, in which order, and the rows they leave.
 
 A test takes up to three passes, each a full set-up, call and teardown with fresh function-scoped fixtures:
 
@@ -17,30 +17,28 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from pytest_tinytroupe import _pytest_private, xdist
-from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry, entry_of
+from pytest_tinytroupe.baseline import BaselineError, entry_of
+from pytest_tinytroupe.cause import PEOPLE, By, cause_of
+from pytest_tinytroupe.gate import REPORT_ATTRIBUTE, Gate
 from pytest_tinytroupe.marker import PerfMarker
+from pytest_tinytroupe.metrics import ON_DEMAND
 from pytest_tinytroupe.phases import GATE, MARKER, PROBE, RUN, forget_probe
 from pytest_tinytroupe.probe import Probe, probe_of
-from pytest_tinytroupe.records import Metric, SessionReport, TestRecord, Timeline, Verdict
-from pytest_tinytroupe.settings import Settings, check_writable, read_settings
+from pytest_tinytroupe.records import Metric, TestRecord, Tier, Timeline, Verdict
+from pytest_tinytroupe.settings import read_settings
 from pytest_tinytroupe.verdict import judge_all
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_tinytroupe.instruments import Instrument
 
 PassName = Literal["main", "sequential", "heap"]
 Outcome = Literal["passed", "failed", "skipped", "xfailed", "error"]
-
-REPORT_ATTRIBUTE = "tinytroupe_perf"
-"""Attribute of the call report that carries a test's rows; pytest and xdist keep plain attributes."""
 
 
 class TestRun:
@@ -61,6 +59,8 @@ class TestRun:
         self.timelines: list[Timeline] = []
         self.notes: list[str] = []
         self.verdicts: tuple[Verdict, ...] = ()
+        self.people: dict[str, dict[str, int]] = {}
+        self.limits = marker.limits()
         self.judged = False
 
     @property
@@ -105,6 +105,9 @@ class TestRun:
         readings = [instrument.read() for instrument in instruments]
         self.metrics[self.current] = [metric for metrics, _, _ in readings for metric in metrics]
         if self.current == "main":
+            probe = probe_of(self.item)
+            self.people = probe.by_person()
+            self.limits.update({name: [limit] for name, limit in probe.limits.items()})
             self.timelines = [timeline for _, timelines, _ in readings for timeline in timelines]
         self.notes += [note for _, _, notes in readings for note in notes]
 
@@ -115,20 +118,48 @@ class TestRun:
 
     def _judge(self) -> str:
         from pytest_tinytroupe.instruments.exact import speedup
-        from pytest_tinytroupe.report.terminal import failure_message
+        from pytest_tinytroupe.report.text import failure_message
 
         main, sequential = self.metrics["main"], self.metrics.get("sequential", [])
-        metrics = [*main, *speedup(sequential, main), *self.metrics.get("heap", [])]
+        heap = [metric for metric in self.metrics.get("heap", []) if self._wanted(metric.name)]
+        metrics = [*main, *speedup(sequential, main), *heap]
         stored: dict[str, float] = {}
+        before: By = {}
+        must_have: list[Tier] = []
         problem = ""
         if self.marker.baseline:
+            baselines, test = self.gate.baselines, self.nodeid.partition("::")[2]
             try:
-                stored = self.gate.baselines.stored(self.file, self.nodeid.partition("::")[2])
+                stored, before = baselines.stored(self.file, test), baselines.people(self.file, test)
+                if self.gate.settings.must_have:
+                    # Another machine's heap says nothing here; that this one has no figures yet is no test's fault.
+                    must_have = ["exact"] if baselines.other_environments(self.file, test) else ["exact", "heap"]
             except BaselineError as error:
                 problem = str(error)
-        self.verdicts = judge_all(metrics, self.marker.limits(), stored, keeps_baseline=self.marker.baseline)
+        verdicts = judge_all(
+            metrics,
+            self.limits,
+            stored,
+            keeps_baseline=self.marker.baseline,
+            shares=self.marker.tolerance,
+            must_have=must_have,
+        )
+        self.verdicts = tuple(self._explained(verdict, before) for verdict in verdicts)
         self.judged = True
         return failure_message(self.nodeid, self.verdicts, accept=self.gate.settings.update, problem=problem)
+
+    def _wanted(self, name: str) -> bool:
+        return name not in ON_DEMAND or self.marker.wants(name)
+
+    def _explained(self, verdict: Verdict, before: By) -> Verdict:
+        """Say who is behind a regression, or why there is no figure, where that is known."""
+        name, note = verdict.metric.name, verdict.note
+        if verdict.status in ("regressed", "over limit"):
+            note = cause_of(name, self.people, before) or note
+        elif verdict.status == "unmeasured":
+            told = [each.partition(": ")[2] for each in self.notes if each.startswith(f"{name}: ")]
+            note = told[0] if told else note
+        return replace(verdict, note=note)
 
     def _instruments(self) -> list[Instrument]:
         # Imported here: without --perf nobody needs them.
@@ -137,25 +168,31 @@ class TestRun:
         if self.current == "heap":
             from pytest_tinytroupe.instruments.heap import Heap
 
-            return [Heap()]
+            return [Heap(probe_of(self.item) if self.marker.wants("memory_growth_mb_per_step") else None)]
         if self.current == "sequential":
             return [Exact(probe_of(self.item))]
         from pytest_tinytroupe.instruments.process import Process
+        from pytest_tinytroupe.instruments.recorded import Recorded
 
-        instruments: list[Instrument] = [Process(), Exact(probe_of(self.item))]
-        if probe_of(self.item).monitors:
+        probe = probe_of(self.item)
+        instruments: list[Instrument] = [Process(), Exact(probe), Recorded(probe)]
+        if self.marker.wants("cost_usd"):
+            from pytest_tinytroupe.instruments.cost import Cost
+
+            instruments.append(Cost(probe))
+        if probe.monitors:
             from pytest_tinytroupe.instruments.memories import Memories
 
-            instruments.append(Memories(probe_of(self.item)))
+            instruments.append(Memories(probe))
         return instruments
 
 
 def plan(marker: PerfMarker) -> tuple[PassName, ...]:
     """Return the passes that a marker asks for, in order."""
     passes: list[PassName] = ["main"]
-    if marker.min_speedup is not None:
+    if marker.wants("speedup"):
         passes.append("sequential")
-    if marker.baseline or marker.max_heap_mb is not None:
+    if marker.baseline or marker.wants("heap_mb") or marker.wants("memory_growth_mb_per_step"):
         passes.append("heap")
     return tuple(passes)
 
@@ -209,113 +246,6 @@ def run_test(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
-class Gate:
-    """What one run of ``pytest --perf`` gathers: on the controller everything, on a worker nothing but settings."""
-
-    def __init__(self, settings: Settings, config: pytest.Config) -> None:
-        self.settings = settings
-        self.config = config
-        self.baselines = Baselines(settings.baseline_dir)
-        self.records: list[TestRecord] = []
-        self.entries: list[Entry] = []
-        self.updated: list[Path] = []
-        self.report_path: Path | None = None
-        self.errors: list[str] = []
-        self.started = ""
-        self.active = False
-
-    def begin(self) -> None:
-        """Become the one that gathers, and refuse directories that cannot be written: before the tests, not after.
-
-        Raises
-        ------
-        pytest.UsageError
-            The directory of the report or of the baselines cannot be written.
-        """
-        from datetime import datetime
-
-        self.active = True
-        self.started = datetime.now().astimezone().isoformat(timespec="seconds")
-        if self.settings.report_dir is not None:
-            check_writable(
-                self.settings.report_dir, "--perf-report", "name another directory, or give --no-perf-report"
-            )
-        if self.settings.update:
-            check_writable(
-                self.settings.baseline_dir, "--perf-update", "mend its permissions, or give --perf-baseline-dir"
-            )
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the rows from a report, whichever process made it."""
-        data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)
-        if self.active and data is not None:
-            self.records.append(TestRecord.from_json(data["record"]))
-            if data["entry"] is not None:
-                self.entries.append(Entry.from_json(data["entry"]))
-
-    def finish(self, session: pytest.Session) -> None:
-        """Update the baselines and write the report. Problems go to `errors` and change no test's verdict."""
-        if not self.active:
-            return
-        self.records.sort(key=lambda record: record.nodeid)
-        if self.settings.update:
-            try:
-                self.updated = self.baselines.update(self.entries)
-            except BaselineError as error:
-                self.errors.append(str(error))
-                if session.exitstatus == pytest.ExitCode.OK:  # what was asked for has not happened
-                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self.settings.report_dir is not None and self.records:
-            try:
-                from pytest_tinytroupe.report.html import write_report
-
-                self.report_path = write_report(self.settings.report_dir, self.session_report())
-            except Exception as error:  # whatever it is, the tests have their verdicts and the user must hear of it
-                self.errors.append(f"report {self.settings.report_dir}: {type(error).__name__}: {error}")
-
-    def session_report(self) -> SessionReport:
-        """Return everything the reports show."""
-        import shlex
-
-        root = self.config.rootpath
-        return SessionReport(
-            title=f"Performance of {root.name}",
-            started=self.started,
-            records=tuple(self.records),
-            environment=environment(),
-            baseline_dir=relative(self.settings.baseline_dir, root),
-            command=shlex.join(["pytest", *self.config.invocation_params.args]),
-        )
-
-
-def environment() -> tuple[tuple[str, str], ...]:
-    """Return what the figures were measured with."""
-    import os
-    import platform
-
-    pairs = [
-        ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
-        ("Platform", platform.platform()),
-        ("Processors", str(os.cpu_count() or "unknown")),
-    ]
-    pairs += [(package, _version(package)) for package in ("pytest-tinytroupe", "pytest", "openai")]
-    return tuple(pairs)
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def relative(path: PurePath, root: PurePath) -> str:
-    """Return `path` relative to `root` where it is below it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
 def _one_set(run: TestRun, taken: list[list[pytest.TestReport]]) -> list[pytest.TestReport]:
     """Return the reports of the last pass taken, with the durations of all passes."""
     reports = taken[-1]
@@ -347,12 +277,29 @@ def _attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.Te
     duration_s = next((report.duration for report in main if report.when == "call"), 0.0)
     verdicts, timelines = run.verdicts, tuple(run.timelines)
     record = TestRecord(
-        run.nodeid, outcome, duration_s, verdicts, timelines, tuple(run.notes), xdist.worker_name(run.gate.config)
+        run.nodeid,
+        outcome,
+        duration_s,
+        verdicts,
+        timelines,
+        tuple(run.notes),
+        xdist.worker_name(run.gate.config),
+        line=(run.item.location[1] or 0) + 1,
+        people=_busiest(run.people),
     )
     entry = None
     if outcome == "passed" and run.marker.baseline:
-        entry = entry_of(run.file, run.nodeid.partition("::")[2], verdicts).to_json()
+        entry = entry_of(run.file, run.nodeid.partition("::")[2], verdicts, run.people).to_json()
+    properties = [(f"perf_{each.metric.name}", each.metric.value) for each in verdicts if each.metric.value is not None]
+    for report in reports:  # JUnit takes them from whichever it sees last
+        report.user_properties += properties
     setattr(carrier, REPORT_ATTRIBUTE, {"record": record.to_json(), "entry": entry})
+
+
+def _busiest(people: By) -> tuple[tuple[str, int, int], ...]:
+    calls, tokens = people.get("llm_calls", {}), people.get("tokens", {})
+    ranked = sorted(calls, key=lambda name: (-calls[name], name))[:PEOPLE]
+    return tuple((name, calls[name], tokens.get(name, 0)) for name in ranked)
 
 
 def _outcome(reports: list[pytest.TestReport]) -> Outcome:

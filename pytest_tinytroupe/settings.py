@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
+
+Update = Literal["all", "new", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +19,29 @@ class Settings:
     Attributes
     ----------
     update
-        Whether passing tests replace their baselines.
+        Which figures of passing tests go to the baselines: ``all``, only ``new`` ones, or none.
+    prune
+        Whether baselines that no test uses are removed.
+    strict
+        Whether baselines that no test uses fail the run.
+    must_have
+        Whether a missing baseline fails its test, as it does in continuous integration.
     report_dir
         Directory of the HTML report; None where none is wanted.
     baseline_dir
         Root directory of the baseline files.
+    json_file, markdown_file
+        Where figures and a summary are written; None where they are not wanted.
     """
 
-    update: bool
+    update: Update
+    prune: bool
+    strict: bool
+    must_have: bool
     report_dir: Path | None
     baseline_dir: Path
+    json_file: Path | None
+    markdown_file: Path | None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -45,7 +61,30 @@ def read_settings(config: pytest.Config) -> Settings:
         report_dir = None
     else:
         report_dir = _directory(config, "perf_report")
-    return Settings(bool(config.getoption("perf_update")), report_dir, baseline_dir)
+    update = _update(config)
+    strict = config.getoption("perf_strict")
+    return Settings(
+        update=update,
+        prune=bool(config.getoption("perf_prune")),
+        strict=bool(config.getini("perf_strict") if strict is None else strict),
+        must_have=in_ci() and not update,
+        report_dir=report_dir,
+        baseline_dir=baseline_dir,
+        json_file=_directory(config, "perf_json"),
+        markdown_file=_directory(config, "perf_markdown"),
+    )
+
+
+def in_ci() -> bool:
+    """Whether this is continuous integration, by the variable that all such services set."""
+    return os.environ.get("CI", "").strip().lower() not in ("", "0", "false", "no")
+
+
+def _update(config: pytest.Config) -> Update:
+    everything, new = config.getoption("perf_update"), config.getoption("perf_update_new")
+    if everything and new:
+        raise pytest.UsageError("--perf-update and --perf-update-new contradict each other: drop one")
+    return "all" if everything else "new" if new else ""
 
 
 def check_writable(directory: Path, option: str, remedy: str) -> None:
@@ -67,7 +106,7 @@ def check_writable(directory: Path, option: str, remedy: str) -> None:
 
 
 def _directory(config: pytest.Config, name: str) -> Path | None:
-    """Resolve a directory: the command line wins and counts from the working directory, the ini from the root."""
+    """Resolve a path: the command line wins and counts from the working directory, the ini from the root."""
     given = config.getoption(name)
     base = config.rootpath if given is None else config.invocation_params.dir
     text = config.getini(name) if given is None else given

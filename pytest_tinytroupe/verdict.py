@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_tinytroupe.records import LimitKind, Metric, Tier, Verdict
+from pytest_tinytroupe.metrics import CATALOGUE, kind_of, metric, place_of
+from pytest_tinytroupe.records import LimitKind, Metric, Status, Tier, Verdict
+
+Limit = tuple[LimitKind, float]
 
 HEAP_TOLERANCE = 0.02
 """tracemalloc's peaks repeat to 0.1 % in one process; other tests before this one add to that."""
@@ -15,46 +18,38 @@ HEAP_FLOOR_MB = 64 / 1024
 BASELINE_TIERS: frozenset[Tier] = frozenset({"exact", "heap"})
 """Tiers whose figures mean the same tomorrow; only they are kept in baselines."""
 
-TIER_OF: dict[str, Tier] = {"heap_mb": "heap", "peak_memory_mb": "process"}
-"""Tier of the metrics that are not exact, needed where one of them was not measured."""
 
-HIGHER_IS_BETTER = frozenset({"speedup", "efficiency"})
-
-ORDER = (
-    "speedup",
-    "efficiency",
-    "time_s",
-    "llm_calls",
-    "tokens",
-    "prompt_tokens",
-    "completion_tokens",
-    "errors",
-    "timeouts",
-    "memory_entries",
-    "heap_mb",
-    "peak_memory_mb",
-)
-
-WHY_UNMEASURED = {
-    "speedup": "nothing ran on virtual time: run the simulation in a `world` (or make_world) with mock_llm.latency set",
-    "efficiency": "no world took a step: run the simulation in a `world` (or make_world)",
-    "time_s": "the virtual clock stood still during the call: set mock_llm.latency, or drop the limit",
-    "llm_calls": "no model was watched: add the fixture mock_llm to the test",
-    "tokens": "no model was watched: add the fixture mock_llm to the test",
-}
+def keeps_figure(metric: Metric) -> bool:
+    """Whether a metric is held against a baseline."""
+    return metric.tier in BASELINE_TIERS and kind_of(metric.name).kept
 
 
-def tolerance_of(tier: Tier, baseline: float) -> float:
-    """Return how far a value of this tier may stray from `baseline`, in the metric's unit."""
-    return max(HEAP_TOLERANCE * abs(baseline), HEAP_FLOOR_MB) if tier == "heap" else 0.0
+def tolerance_of(tier: Tier, baseline: float, share: float | None = None) -> float:
+    """Return how far a value of this tier may stray from `baseline`, in the metric's unit.
+
+    Parameters
+    ----------
+    tier
+        Of the metric.
+    baseline
+        The stored value.
+    share
+        What the marker allows, as a share of `baseline`; None for what the tier allows.
+    """
+    floor = HEAP_FLOOR_MB if tier == "heap" else 0.0
+    if share is None:
+        share = HEAP_TOLERANCE if tier == "heap" else 0.0
+    return max(share * abs(baseline), floor)
 
 
 def judge(
     metric: Metric,
-    limit: tuple[LimitKind, float] | None = None,
+    limit: Limit | None = None,
     baseline: float | None = None,
     *,
     keeps_baseline: bool = True,
+    share: float | None = None,
+    must_have: bool = False,
 ) -> Verdict:
     """Hold one metric against its limit and its baseline.
 
@@ -68,56 +63,82 @@ def judge(
         The stored value, None where there is none.
     keeps_baseline
         Whether the test has a baseline at all; if not, a missing one is nothing new.
+    share
+        How far it may stray from its baseline, as a share of that; None for what its tier allows.
+    must_have
+        Whether a missing baseline fails, as it does in continuous integration.
     """
     kind: LimitKind
     kind, threshold = limit if limit is not None else ("", None)
     value = metric.value
-    if metric.tier not in BASELINE_TIERS:
+    if not keeps_figure(metric):
         baseline, keeps_baseline = None, False
     if value is None:
-        note = WHY_UNMEASURED.get(metric.name, "nothing measured it")
-        if limit is None:
+        note = kind_of(metric.name).why
+        if limit is None and baseline is not None:
             note = f"in the baseline, but not measured any more: {note}; or accept it with --perf-update"
         return Verdict(metric, "unmeasured", threshold, kind, baseline, note=note)
 
-    tolerance = 0.0 if baseline is None else tolerance_of(metric.tier, baseline)
+    tolerance = 0.0 if baseline is None else tolerance_of(metric.tier, baseline, share)
     change = (value - baseline) / baseline if baseline else None
     # Positive is worse, whichever direction the metric prefers.
     worse = 0.0 if baseline is None else (value - baseline) * (1 if metric.better == "lower" else -1)
-    over = threshold is not None and (value > threshold if kind == "max" else value < threshold)
-    if over:
+    status: Status
+    if limit is not None and _breaks(value, limit):
         status = "over limit"
     elif worse > tolerance:
         status = "regressed"
     elif worse < -tolerance:
         status = "improved"
     elif baseline is None and keeps_baseline:
-        status = "new"
-    elif metric.tier in BASELINE_TIERS or threshold is not None:
+        status = "no baseline" if must_have else "new"
+    elif keeps_figure(metric) or threshold is not None:
         status = "ok"
     else:
         status = "advisory"
-    return Verdict(metric, status, threshold, kind, baseline, tolerance, change)  # type: ignore[arg-type]
+    return Verdict(metric, status, threshold, kind, baseline, tolerance, change)
 
 
 def judge_all(
     metrics: Iterable[Metric],
-    limits: Mapping[str, tuple[LimitKind, float]],
+    limits: Mapping[str, Sequence[Limit]],
     baseline: Mapping[str, float],
     *,
     keeps_baseline: bool = True,
+    shares: Mapping[str, float] | None = None,
+    must_have: Iterable[Tier] = (),
 ) -> tuple[Verdict, ...]:
     """Judge every metric that was measured, limited or is in the baseline.
 
     A limit without a measurement, and a baseline without one, give an ``unmeasured`` verdict: a gate that did not run
-    must not look like one that passed.
+    must not look like one that passed. So does a tolerance for a metric that nobody knows.
+
+    Parameters
+    ----------
+    metrics, limits, baseline, keeps_baseline
+        As for `judge`, by the metric's name.
+    shares
+        Metric name -> tolerance as a share of the baseline.
+    must_have
+        Tiers in which a missing baseline fails.
     """
-    measured = {metric.name: metric for metric in metrics}
-    names = dict.fromkeys([*measured, *limits, *baseline])
-    return tuple(
-        judge(measured.get(name) or _missing(name), limits.get(name), baseline.get(name), keeps_baseline=keeps_baseline)
-        for name in sorted(names, key=_place)
-    )
+    shares, must_have = shares or {}, frozenset(must_have)
+    measured = {each.name: each for each in metrics}
+    unknown = [name for name in shares if name not in CATALOGUE] if keeps_baseline else []
+    names = dict.fromkeys([*measured, *limits, *baseline, *unknown])
+    verdicts = []
+    for name in sorted(names, key=place_of):
+        found = measured.get(name) or metric(name, None)
+        verdict = judge(
+            found,
+            _telling(found.value, limits.get(name, ())),
+            baseline.get(name),
+            keeps_baseline=keeps_baseline,
+            share=shares.get(name),
+            must_have=found.tier in must_have,
+        )
+        verdicts.append(verdict)
+    return tuple(verdicts)
 
 
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -125,10 +146,12 @@ def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda verdict: not verdict.failed)
 
 
-def _missing(name: str) -> Metric:
-    better = "higher" if name in HIGHER_IS_BETTER else "lower"
-    return Metric(name, None, tier=TIER_OF.get(name, "exact"), better=better)  # type: ignore[arg-type]
+def _breaks(value: float, limit: Limit) -> bool:
+    kind, threshold = limit
+    return value > threshold if kind == "max" else value < threshold
 
 
-def _place(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+def _telling(value: float | None, limits: Sequence[Limit]) -> Limit | None:
+    """Return the limit to show of two: the broken one, else the first."""
+    broken = [limit for limit in limits if value is not None and _breaks(value, limit)]
+    return next(iter([*broken, *limits]), None)

@@ -14,6 +14,16 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def is_controller(config: pytest.Config) -> bool:
+    """Whether workers run the tests on behalf of this process."""
+    return not is_worker(config) and config.pluginmanager.has_plugin("dsession")
+
+
+def tell_controller(config: pytest.Config, key: str, data: object) -> None:
+    """Leave something for the controller to read when this worker is done."""
+    config.workeroutput[key] = data  # type: ignore[attr-defined]
+
+
 def worker_name(config: pytest.Config) -> str:
     """Return ``gw0`` and so on; empty outside of a worker."""
     return str(config.workerinput["workerid"]) if is_worker(config) else ""  # type: ignore[attr-defined]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from tinytroupe.testing import network_guard
 
 pytest_plugins = ["pytester"]
+
+with suppress(ImportError):  # the performance suite runs without it
+    from hypothesis import settings
+
+    # No deadline: how long an example takes says more about the machine than about the code. In CI the same examples
+    # every time: what fails there fails again when somebody looks.
+    settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
+    settings.load_profile("here")
 
 
 @pytest.fixture(scope="session", autouse=True)

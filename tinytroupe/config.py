@@ -17,6 +17,8 @@ from typing import Any
 ENVIRONMENT_PREFIX = "TINYTROUPE_"
 _MISSING = object()
 
+logger = logging.getLogger("tinytroupe.config")
+
 
 class ConfigError(ValueError):
     """A setting is unknown, in the wrong place, of the wrong type or out of range."""
@@ -128,6 +130,19 @@ SETTINGS: Mapping[str, Setting] = {
     "max_semantic_memory_size": Setting("Memory", int, optional=True, minimum=0),
     "loglevel": Setting("Logging", str, optional=True, choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
 }
+
+PASSED_OVER = frozenset(
+    {
+        "azure_api_version", "azure_embedding_model_api_version", "cache_api_calls", "cache_file_name",
+        "enable_continuous_contextual_semantic_memory_retrieval", "enable_memory_consolidation",
+        "episodic_memory_fixed_prefix_length", "episodic_memory_lookback_length", "exponential_backoff_factor",
+        "freq_penalty", "log_include_thread_id", "loglevel_console", "loglevel_file", "max_content_display_length",
+        "max_episode_length", "max_tokens", "min_episode_length", "parallel_agent_generation", "presence_penalty",
+        "rai_copyright_infringement_prevention", "rai_harmful_content_prevention", "reasoning_model", "waiting_time",
+    }
+)  # fmt: skip
+"""Keys of files written for the well-known TinyTroupe API that have no meaning here; a log message names them."""
+
 _SECTIONS = {setting.section.lower(): setting.section for setting in SETTINGS.values()}
 
 
@@ -147,8 +162,8 @@ def parse_ini(text: str, source: str) -> dict[str, Any]:
     """Read the settings of an ini text.
 
     Keys may stand before any section header. Sections that are not ours are passed over, since a ``config.ini``
-    may serve several programs; a misspelt key or a bad value inside one of ours is an error, and so is a section that
-    holds our keys under nearly our name.
+    may serve several programs, and so are the keys in `PASSED_OVER`; a misspelt key or a bad value inside one of ours
+    is an error, and so is a section that holds our keys under nearly our name.
 
     Parameters
     ----------
@@ -178,12 +193,16 @@ def parse_ini(text: str, source: str) -> dict[str, Any]:
     except configparser.Error as error:
         raise ConfigError(f"{source} is not a readable ini file: {error}") from error
     values: dict[str, Any] = {}
+    passed_over: list[str] = []
     for header in parser.sections():
         section = _SECTIONS.get(header.lower(), "")
         if not section and header != headless:
             _refuse_misspelt(header, parser.options(header), source)
             continue
         for key, raw in parser.items(header):
+            if key in PASSED_OVER:
+                passed_over.append(key.upper())
+                continue
             try:
                 name, setting = _setting(key)
                 if section and section != setting.section:
@@ -192,6 +211,8 @@ def parse_ini(text: str, source: str) -> dict[str, Any]:
             except ConfigError as error:
                 where = f" [{section}]" if section else ""
                 raise ConfigError(f"{source}{where} {key.upper()}: {error}") from error
+    if passed_over:
+        logger.info("%s: passed over, having no meaning here: %s", source, ", ".join(passed_over))
     return values
 
 
@@ -311,6 +332,9 @@ class ConfigManager:
         """Change several settings: all of them, or none where one is wrong."""
         checked: dict[str, Any] = {}
         for key, value in values.items():
+            if isinstance(key, str) and key.lower() in PASSED_OVER:
+                logger.info("passed over, having no meaning here: %s", key)
+                continue
             name, setting = _setting(key)
             try:
                 checked[name] = setting.check(value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pytest_tinytroupe.metrics import metric
 from pytest_tinytroupe.probe import Probe
 from pytest_tinytroupe.records import Metric, Timeline
+from pytest_tinytroupe.statistics import percentile
 
 DIGITS = 9
 """Virtual times are sums of floats; a nanosecond is far below anything simulated, and keeps JSON stable."""
@@ -30,7 +32,7 @@ class Exact:
 
     def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
         """Return the metrics of all sources that were attached."""
-        metrics = [*self._time(), *self._models(), *self._worlds()]
+        metrics = [*self._time(), *self._models(), *self._worlds(), *self._turns()]
         return metrics, [], []
 
     def _time(self) -> list[Metric]:
@@ -38,18 +40,18 @@ class Exact:
             return [Metric("time_s", round(self._wall_s, DIGITS), "s", tier="wall")]
         elapsed_s = round(self._probe.clocks.counts()["now"], DIGITS)
         # A clock that stood still measured nothing; 0 s would satisfy any limit.
-        return [Metric("time_s", elapsed_s, "s")] if elapsed_s > 0 else []
+        return [metric("time_s", elapsed_s)] if elapsed_s > 0 else []
 
     def _models(self) -> list[Metric]:
         if not self._probe.models.sources:
             return []
-        counts = self._probe.models.counts()
-        prompt, completion = int(counts["prompt_tokens"]), int(counts["completion_tokens"])
+        counts = {name: int(value) for name, value in self._probe.models.counts().items()}
+        if self._probe.worlds.sources and self._probe.worlds.counts()["model_calls"] > counts["calls"]:
+            return []  # people asked a model that nobody watches: what was counted is not all
         return [
-            Metric("llm_calls", int(counts["calls"])),
-            Metric("tokens", prompt + completion),
-            Metric("prompt_tokens", prompt),
-            Metric("completion_tokens", completion),
+            metric("llm_calls", counts["calls"]),
+            metric("tokens", counts["prompt_tokens"] + counts["completion_tokens"]),
+            *(metric(name, counts[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")),
         ]
 
     def _worlds(self) -> list[Metric]:
@@ -60,15 +62,22 @@ class Exact:
         people: list[Any] = [agent for world in worlds for agent in world.agents]
         entries = sum(agent.episodic_memory.get_memory_stats()["total_size"] for agent in people)
         metrics = [
-            Metric("errors", int(counts["errors"])),
-            Metric("timeouts", int(counts["timeouts"])),
-            Metric("memory_entries", int(entries)),
+            metric("errors", int(counts["errors"])),
+            metric("timeouts", int(counts["timeouts"])),
+            metric("memory_entries", int(entries)),
         ]
         # Only virtual time makes the ratio of two durations exact.
         if self._probe.clocks.sources and counts["elapsed_s"] > 0:
-            efficiency = round(counts["lower_bound_s"] / counts["elapsed_s"], DIGITS)
-            metrics.append(Metric("efficiency", efficiency, "", better="higher"))
+            metrics.append(metric("efficiency", round(counts["lower_bound_s"] / counts["elapsed_s"], DIGITS)))
         return metrics
+
+    def _turns(self) -> list[Metric]:
+        if not self._probe.clocks.sources:
+            return []
+        took_s = [turn.finished_s - turn.started_s for turn in self._probe.turns()]
+        if not any(took_s):
+            return []
+        return [metric("p95_turn_latency_s", round(percentile(took_s, 0.95), DIGITS))]
 
 
 def speedup(sequential: list[Metric], parallel: list[Metric]) -> list[Metric]:
@@ -76,7 +85,7 @@ def speedup(sequential: list[Metric], parallel: list[Metric]) -> list[Metric]:
     before, after = (_virtual_time(metrics) for metrics in (sequential, parallel))
     if before is None or after is None:
         return []
-    return [Metric("speedup", round(before / after, DIGITS), "x", better="higher")]
+    return [metric("speedup", round(before / after, DIGITS))]
 
 
 def _virtual_time(metrics: list[Metric]) -> float | None:

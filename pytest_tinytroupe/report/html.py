@@ -46,6 +46,7 @@ LOOKS = {
     "over limit": Look("over limit", "bad", "✕"),
     "regressed": Look("regressed", "bad", "✕"),
     "unmeasured": Look("unmeasured", "bad", "?"),
+    "no baseline": Look("no baseline", "bad", "?"),
     "failed": Look("failed", "bad", "✕"),
     "improved": Look("improved", "better", "↗"),
     "new": Look("new", "", "+"),
@@ -54,7 +55,7 @@ LOOKS = {
     "ok": Look("ok", "good", "✓"),
     "advisory": Look("shown only", "", "·"),
 }
-ATTENTION = frozenset({"error", "over limit", "regressed", "unmeasured", "failed"})
+ATTENTION = frozenset({"error", "over limit", "regressed", "unmeasured", "no baseline", "failed"})
 
 TIERS = (
     (
@@ -68,6 +69,11 @@ TIERS = (
         "±2 %, for one Python version and platform.",
     ),
     (
+        "ratio",
+        "Two pieces of code timed in turn in one process; the median of the paired ratios, and its bootstrap bounds.",
+        "None: the lower bound has to reach the limit.",
+    ),
+    (
         "process",
         "Resident memory of the whole process: the kernel's high-water mark where it can be reset, and samples "
         "every 20 ms for the chart. The notes of each test say which.",
@@ -77,6 +83,11 @@ TIERS = (
         "wall",
         "Real time on this machine, with whatever else it did.",
         "Depends on the machine and its load: advisory against a baseline.",
+    ),
+    (
+        "price",
+        "What the tokens cost by the price list that is installed.",
+        "Depends on the price list: held to limits only.",
     ),
 )
 
@@ -121,7 +132,7 @@ def _index_page(title: str, session: SessionReport, tests: Sequence[dict[str, An
         {"label": "failed", "value": failed, "css": "bad" if failed else ""},
         *(
             {"label": LOOKS[key].word, "value": counts[key], "css": LOOKS[key].css if counts[key] else ""}
-            for key in ("regressed", "over limit", "unmeasured", "improved", "new")
+            for key in ("regressed", "over limit", "unmeasured", "no baseline", "improved", "new")
             if counts[key] or key in ("regressed", "over limit", "improved")
         ),
     ]

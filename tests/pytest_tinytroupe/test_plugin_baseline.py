@@ -61,7 +61,7 @@ def test_the_life_of_a_baseline(project):
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(
         [
-            "  llm_calls * 10  *new",
+            "new  test_it.py::test_calls  calls 10, tokens 0, heap * MB",
             "3 tests new, without a baseline; keep it with: pytest --perf --perf-update test_it*",
         ]
     )
@@ -214,8 +214,8 @@ def test_the_table_fits_80_columns(project, monkeypatch):
     start = next(i for i, line in enumerate(result.outlines) if " performance " in line)
     assert all(len(line) <= 80 for line in result.outlines[start:] if not line.startswith("FAILED"))
     # Failing tests and metrics come first.
-    names = [line for line in result.outlines[start:] if line.startswith("test_it.py::")]
-    assert names == ["test_it.py::test_calls  [failed]", "test_it.py::test_param[1]", "test_it.py::test_param[2]"]
+    names = [line.partition("  ")[0] for line in result.outlines[start:] if "test_it.py::" in line][:3]
+    assert names == ["test_it.py::test_calls", "ok   test_it.py::test_param[1]".partition("  ")[0], "ok"]
     quiet = run(project, 11, "-q").stdout.str()
     assert "regressed" in quiet
     assert "advisory" not in quiet

@@ -190,6 +190,6 @@ def test_any_code_that_calls_the_api_is_counted(pytester):
                 client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
         """
     )
-    result = run(pytester, "--perf", "--no-perf-report")
+    result = run(pytester, "--perf", "--no-perf-report", "-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["  llm_calls * 2 *≤ 2  ok"])

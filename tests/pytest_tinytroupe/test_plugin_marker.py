@@ -5,20 +5,29 @@ from __future__ import annotations
 import pytest
 
 from pytest_tinytroupe.marker import KEYWORDS, LIMITS, PerfMarker
+from pytest_tinytroupe.metrics import CATALOGUE
 from pytest_tinytroupe.options import MARKER_LINE
 
 QUIET = ("-p", "no:randomly", "-q", "--no-perf-report")
 
 
 def test_limits_are_named_like_metrics():
-    marker = PerfMarker(min_speedup=3, max_llm_calls=0, max_heap_mb=1.5)
-    assert marker.limits() == {"speedup": ("min", 3.0), "heap_mb": ("max", 1.5), "llm_calls": ("max", 0.0)}
+    marker = PerfMarker({"min_speedup": 3, "max_llm_calls": 0, "min_llm_calls": 0, "max_heap_mb": 1.5})
+    assert marker.limits() == {
+        "speedup": [("min", 3.0)],
+        "llm_calls": [("max", 0.0), ("min", 0.0)],
+        "heap_mb": [("max", 1.5)],
+    }
+    assert marker.wants("heap_mb")
+    assert not marker.wants("tokens")
     assert PerfMarker().limits() == {}
 
 
-def test_the_registered_line_names_every_keyword():
-    assert all(keyword in MARKER_LINE for keyword in KEYWORDS)
-    assert set(LIMITS) == set(KEYWORDS) - {"baseline", "seed"}
+def test_every_metric_has_both_limits_and_the_registered_line_names_the_usual_keywords():
+    assert set(KEYWORDS) - set(LIMITS) == {"tolerance", "baseline", "seed"}
+    assert {name[4:] for name in LIMITS} == set(CATALOGUE)
+    named = ("min_speedup", "max_time_s", "max_llm_calls", "max_tokens", "max_heap_mb", "tolerance", "baseline", "seed")
+    assert all(keyword in MARKER_LINE for keyword in named)
 
 
 def test_the_nearest_marker_wins_key_by_key(pytester):
@@ -29,7 +38,7 @@ def test_the_nearest_marker_wins_key_by_key(pytester):
         def pytest_collection_modifyitems(items):
             for item in items:
                 marker = read_marker(item)
-                print(item.name, marker.limits(), marker.seed, marker.baseline)
+                print(item.name, dict(sorted(marker.thresholds.items())), marker.seed, marker.baseline)
         """
     )
     pytester.makepyfile(
@@ -53,9 +62,9 @@ def test_the_nearest_marker_wins_key_by_key(pytester):
     result = pytester.runpytest_inprocess("--collect-only", *QUIET[:-1])
     result.stdout.fnmatch_lines(
         [
-            "test_function {'time_s': ('max', 9.0), 'llm_calls': ('max', 5.0), 'tokens': ('max', 1.0)} 9 False",
-            "test_param?1? {'llm_calls': ('max', 5.0), 'tokens': ('max', 0.0)} 9 True",
-            "test_param?2? {'llm_calls': ('max', 5.0), 'tokens': ('max', 2.0)} 9 True",
+            "test_function {'max_llm_calls': 5, 'max_time_s': 9, 'max_tokens': 1} 9 False",
+            "test_param?1? {'max_llm_calls': 5, 'max_tokens': 0} 9 True",
+            "test_param?2? {'max_llm_calls': 5, 'max_tokens': 2} 9 True",
         ]
     )
 
@@ -63,7 +72,7 @@ def test_the_nearest_marker_wins_key_by_key(pytester):
 BAD = {
     "min_speedpu=3": "no keyword 'min_speedpu'; did you mean 'min_speedup'?",
     "max_calls=3": "no keyword 'max_calls'; did you mean 'max_llm_calls'?",
-    "banana=3": "no keyword 'banana'; known: min_speedup, ",
+    "banana=3": "no keyword 'banana'; known: max_… and min_… of speedup, ",
     "3.0": "takes keywords only, not 3.0",
     "max_time_s='1'": "perf(max_time_s='1'): must be a finite number, not negative",
     "max_time_s=True": "must be a finite number",
@@ -73,6 +82,12 @@ BAD = {
     "baseline=1": "must be True or False",
     "seed=1.5": "must be a whole number",
     "seed=True": "must be a whole number",
+    "max_prompt_token=1": "did you mean 'max_prompt_tokens'?",
+    "tolerance=0.05": "must be a dict of metric names and shares",
+    "tolerance={'heap_mb': -1}": "the share of heap_mb must be a finite number",
+    "tolerance={'heap_mb': True}": "the share of heap_mb must be a finite number",
+    "tolerance={1: 0.1}": "1 is not the name of a metric",
+    "tolerance={'peak_memory_mb': 0.1}": "peak_memory_mb keeps no baseline",
 }
 
 

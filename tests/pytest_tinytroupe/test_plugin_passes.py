@@ -46,17 +46,17 @@ def model(request):
 
 
 def run(pytester, *args):
-    return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", *args)
+    return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", "-v", *args)
 
 
 @pytest.mark.parametrize(
     ("marker", "passes"),
     [
         (PerfMarker(), ("main", "heap")),
-        (PerfMarker(min_speedup=2), ("main", "sequential", "heap")),
+        (PerfMarker({"min_speedup": 2}), ("main", "sequential", "heap")),
         (PerfMarker(baseline=False), ("main",)),
-        (PerfMarker(baseline=False, max_heap_mb=1), ("main", "heap")),
-        (PerfMarker(baseline=False, min_speedup=0), ("main", "sequential")),
+        (PerfMarker({"max_heap_mb": 1}, baseline=False), ("main", "heap")),
+        (PerfMarker({"min_speedup": 0}, baseline=False), ("main", "sequential")),
     ],
 )
 def test_a_test_takes_the_passes_its_marker_asks_for(marker, passes):

@@ -52,7 +52,7 @@ def test_same_verdicts_one_report_one_update(pytester, dist):
 
     # A regression in one test, a limit broken in others.
     pytester.makepyfile(test_it=TESTS.format(limit=3).replace("+= n", "+= n or 1"))
-    args = ("-p", "no:randomly", "--perf", "--perf-baseline-dir=plain")
+    args = ("-p", "no:randomly", "--perf", "-v", "--perf-baseline-dir=plain")
     plain_result = pytester.runpytest_inprocess(*args)
     parallel_result = pytester.runpytest_subprocess(*args, "-n2", "--dist", dist)
     plain_result.assert_outcomes(failed=3, passed=3)

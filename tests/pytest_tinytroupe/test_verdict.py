@@ -86,7 +86,7 @@ def test_change_is_relative_and_absent_where_the_baseline_is_zero():
 
 
 def test_a_limit_that_nothing_measured_fails_and_says_what_to_do():
-    (verdict,) = judge_all([], {"llm_calls": ("max", 3.0)}, {})
+    (verdict,) = judge_all([], {"llm_calls": [("max", 3.0)]}, {})
     assert verdict.status == "unmeasured"
     assert verdict.failed
     assert "mock_llm" in verdict.note
@@ -105,7 +105,7 @@ def test_verdicts_come_in_a_fixed_order_and_unknown_metrics_last():
 
 
 def test_failing_ones_can_be_put_first():
-    verdicts = judge_all([CALLS, Metric("tokens", 5)], {"tokens": ("max", 1.0)}, {})
+    verdicts = judge_all([CALLS, Metric("tokens", 5)], {"tokens": [("max", 1.0)]}, {})
     assert [v.metric.name for v in worst_first(verdicts)] == ["tokens", "llm_calls"]
 
 

@@ -53,7 +53,7 @@ HOMES = {
     "pydantic": {"tinytroupe/extraction"},
     "pydantic_core": {"tinytroupe/extraction"},
     "respx": {"tinytroupe/testing"},
-    "rich": {"tinytroupe/environment/display.py"},
+    "rich": {"tinytroupe/agent/display.py"},
     "genai_prices": {"tinytroupe/llm/prices.py"},
     "typing_extensions": {"tinytroupe/extraction"},
     "pytest": {"pytest_tinytroupe"},
@@ -69,10 +69,12 @@ TIME = {
     "tinytroupe/monitoring/process_memory.py": {"monotonic"},
     "tinytroupe/benchmarks/runner.py": {"perf_counter"},
     "pytest_tinytroupe/instruments/exact.py": {"perf_counter"},
+    "pytest_tinytroupe/perf.py": {"perf_counter"},
+    "pytest_tinytroupe/versus.py": {"perf_counter"},
     # A server's Retry-After may be a date, and the server may not send its own.
     "tinytroupe/llm/openai_model.py": {"time"},
     # When a report was written.
-    "pytest_tinytroupe/session.py": {"datetime.now"},
+    "pytest_tinytroupe/gate.py": {"datetime.now"},
     # Synchronous clients, and real servers between which it stands, know no other time.
     "tinytroupe/testing/proxy.py": {"monotonic"},
     "tinytroupe/testing/tap.py": {"monotonic"},

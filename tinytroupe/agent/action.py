@@ -59,6 +59,10 @@ class Action(_Readable):
     content: str = ""
     target: str = ""
 
+    def __getitem__(self, key: str) -> Any:
+        # Programs know actions as {"type": …} and as {"action": {"type": …}}: both are this.
+        return self if key == "action" else _Readable.__getitem__(self, key)
+
 
 @dataclass(frozen=True, slots=True)
 class CognitiveState(_Readable):
@@ -68,6 +72,15 @@ class CognitiveState(_Readable):
     context: tuple[str, ...] = ()
     attention: str = ""
     emotions: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as JSON can hold them."""
+        return {
+            "goals": self.goals,
+            "context": list(self.context),
+            "attention": self.attention,
+            "emotions": self.emotions,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +178,7 @@ def _action(raw: Any, action_types: Sequence[str], text: str) -> Action:
         content = json.dumps(content, ensure_ascii=False)
     if target is not None and not isinstance(target, str):
         raise ReplyError(f"'target' must be a name, got {str(target)[:80]!r}", text)
-    if kind != DONE and not (content or "").strip():
+    if kind in (THINK, TALK, REACH_OUT) and not (content or "").strip():
         raise ReplyError(f"the action {kind} has no content", text)
     return Action(kind, (content or "").strip(), (target or "").strip())
 

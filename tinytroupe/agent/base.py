@@ -58,6 +58,7 @@ class PersonBase:
         self._context: tuple[str, ...] = ()
         self._reach: Reach = {}
         self._calls = 0
+        self._shown_from = 0
         self._latest: deque[Action] = deque(maxlen=LATEST_ACTIONS)
         self._consolidation = ConsolidationMetrics()
 

@@ -6,8 +6,9 @@ Providers serve a prompt's unchanged beginning from their cache; so the order is
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -76,19 +77,48 @@ def present(
     state: CognitiveState,
     situation: Situation,
     *,
+    earlier: str = "",
     known: Sequence[str] = (),
     max_characters: int = 4000,
 ) -> str:
-    """Return the second message: memories (of `recalled`), which grow at their end, then the present moment."""
-    return _template("now.j2").render(
-        memories=memories,
-        known=[shortened(fact, max_characters) for fact in known],
-        time=situation.time,
-        place=situation.place,
-        people=", ".join(situation.people),
-        context=(*situation.context, *state.context),
-        state=state,
+    """Return the second message: memories (of `recalled`), which grow at their end, then the present moment.
+
+    Parameters
+    ----------
+    memories
+        The latest events.
+    state, situation
+        How and where the person is.
+    earlier
+        Summaries of what lies before the latest events.
+    known
+        Knowledge that bears on the moment.
+    max_characters
+        Longer pieces of knowledge are cut.
+    """
+    # Written out, since every turn passes here: a template takes three times as long.
+    parts: list[str] = []
+    if earlier:
+        parts.append(f"# What you remember of earlier times\n{earlier}\n")
+    if memories:
+        parts.append(f"# What you remember of late, oldest first\n{memories}\n")
+    if known:
+        facts = "\n".join(f"- {shortened(fact, max_characters)}" for fact in known)
+        parts.append(f"# What you know that bears on this\n{facts}\n")
+    context = "; ".join((*situation.context, *state.context))
+    lines = (
+        ("Time: ", situation.time),
+        ("Place: ", situation.place),
+        ("People you can reach: ", ", ".join(situation.people) or "nobody"),
+        ("Situation: ", context),
+        ("Your goals: ", state.goals),
+        ("Your attention: ", state.attention),
+        ("Your emotions: ", state.emotions),
     )
+    parts.append("# Now")
+    parts.extend(label + text for label, text in lines if text)
+    parts.append("\nWhat do you do now?")
+    return "\n".join(parts)
 
 
 def messages(identity_text: str, present_text: str) -> list[Message]:
@@ -102,39 +132,74 @@ def recalled(memories: Sequence[Memory], me: str, most: int, max_characters: int
     A memory may hold many events at once, such as all that was said in a step; what `me` said is among it, and is
     left out there since the person's own actions are remembered by themselves.
     """
-    lines: list[str] = []
+    groups: list[tuple[Memory, list[str]]] = []
     room = most
     for memory in reversed(memories):
         found = events(memory, me, max_characters)
         if len(found) > room:
             left_out = len(found) - room
             found = [f"({left_out} more were heard)", *found[left_out:]] if room else []
-        lines.extend(reversed(found))
-        room = most - len(lines)
+        groups.append((memory, found))
+        room -= len(found)
         if room <= 0:
             break
-    return "\n".join(reversed(lines))
+    return "\n".join(timed(reversed(groups)))
+
+
+def timed(groups: Iterable[tuple[Memory, Sequence[str]]]) -> Iterator[str]:
+    """Yield the lines of memories, the first of each moment with its time; the same time is not said twice."""
+    last: datetime | None = None
+    for memory, lines in groups:
+        moment = memory.timestamp
+        for index, line in enumerate(lines):
+            if index == 0 and moment is not None and moment != last:
+                last = moment
+                yield f"[{moment:%Y-%m-%d %H:%M}] {line}"
+            else:
+                yield line
+
+
+def first_shown(memories: Sequence[Memory], me: str, most: int, first: int) -> int:
+    """Return the number (`sequence`) of the first memory to show, where it was `first` the last time.
+
+    A window of the last `most` events that moved with each event would change the prompt from its first line on. This
+    one stands still until more than `most` events are in it, and then moves on so far that it is half full.
+    """
+    sizes = [(memory.sequence, _size(memory, me)) for memory in memories if memory.sequence >= first]
+    if sum(size for _, size in sizes) <= most:
+        return first
+    moved, room = first, most // 2
+    for sequence, size in reversed(sizes):
+        room -= size
+        if room < 0:  # what is by itself too large for half a window is cut to the latest: see `recalled`
+            return first if size > most // 2 else moved
+        moved = sequence
+    return moved
+
+
+def _size(memory: Memory, me: str) -> int:
+    content: Any = memory.content
+    return len(_heard(content, me)) if not isinstance(content, str) and "stimuli" in content else 1
+
+
+def _heard(content: Any, me: str) -> list[dict[str, Any]]:
+    return [each for each in content["stimuli"] if each["source"] != me or each["type"] != "CONVERSATION"]
 
 
 def events(memory: Memory, me: str, max_characters: int = 4000, subject: str = "You") -> list[str]:
     """Return what a memory of `me` holds, a line an event; `subject` is what `me` is called."""
     content: Any = memory.content
-    when = f"[{memory.timestamp:%Y-%m-%d %H:%M}] " if memory.timestamp is not None else ""
     if isinstance(content, str):
-        return [when + shortened(content, max_characters)]
+        return [shortened(content, max_characters)]
     if "action" in content:
         action = content["action"]
         to = f" to {action['target']}" if action.get("target") else ""
-        return [f"{when}{subject} {action['type']}{to}: {shortened(action['content'], max_characters)}"]
+        return [f"{subject} {action['type']}{to}: {shortened(action['content'], max_characters)}"]
     if "stimuli" in content:
-        return [
-            when + _perceived(stimulus, max_characters)
-            for stimulus in content["stimuli"]
-            if stimulus["source"] != me or stimulus["type"] != "CONVERSATION"
-        ]
+        return [_perceived(each, max_characters) for each in _heard(content, me)]
     facts = " ".join(content.get("key_facts", ()))
     summary = f"{content.get('summary', '')} {facts}".strip()
-    return [f"{when}In short: {shortened(summary, max_characters)}"]
+    return [f"In short: {shortened(summary, max_characters)}"]
 
 
 def _perceived(stimulus: dict[str, Any], max_characters: int) -> str:

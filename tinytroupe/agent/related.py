@@ -55,6 +55,9 @@ class Related(PersonBase):
 
     def _people(self) -> tuple[str, ...]:
         others = (entry for entry in self._reach.values() if entry[0] is not self)
-        shown = [f"{agent.name} ({relation})" for agent, relation in islice(others, _PEOPLE_SHOWN)]
+        shown = [
+            agent.name if relation == DEFAULT_RELATION else f"{agent.name} ({relation})"
+            for agent, relation in islice(others, _PEOPLE_SHOWN)
+        ]
         more = sum(1 for _ in others)
         return (*shown, f"and {more} more") if more else tuple(shown)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinytroupe.agent import display, prompt, registry
-from tinytroupe.agent.action import ACTION_TYPES, DONE, Action, CognitiveState, TurnReply, parse_reply, reply_schema
+from tinytroupe.agent.action import ACTION_TYPES, DONE, Action, TurnReply, parse_reply, reply_schema
 from tinytroupe.agent.faculty import Faculty
-from tinytroupe.agent.memory import EpisodicMemory, SemanticMemory
+from tinytroupe.agent.memory import EpisodicMemory, Memory, SemanticMemory
 from tinytroupe.agent.perceiving import Perceiving
 from tinytroupe.agent.related import Related
 from tinytroupe.agent.remembering import Remembering
 from tinytroupe.agent.specified import Specified
+from tinytroupe.agent.stateful import Stateful
 from tinytroupe.config import config_manager
 from tinytroupe.llm import ChatModel, ChatReply, Usage
 from tinytroupe.llm.asking import ReplyError, ask
@@ -23,8 +24,8 @@ from tinytroupe.runtime.clock import Clock
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_STATE_SCHEMA = 1
 _KNOWN_SHOWN = 5
+_SUMMARIES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,10 @@ class Deliberation:
     usage: Usage
     latency_s: float
     queued_s: float
+    shown_from: int = 0
 
 
-class TinyPerson(Specified, Perceiving, Related, Remembering):
+class TinyPerson(Specified, Perceiving, Related, Remembering, Stateful):
     """A person with a persona and a memory, who lives through a model.
 
     Verbs that ask the model exist twice: `act` waits, `act_async` is awaited. The former work everywhere but inside
@@ -78,7 +80,14 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
 
     # ------------------------------------------------------------------ action
 
-    def act(self, until_done: bool = True, n: int | None = None, return_actions: bool = False) -> list[Action] | None:
+    def act(
+        self,
+        until_done: bool = True,
+        n: int | None = None,
+        return_actions: bool = False,
+        max_content_length: int | None = None,
+        communication_display: bool | None = None,
+    ) -> list[Action] | None:
         """Take a turn: one model call for all actions up to ``DONE``.
 
         Parameters
@@ -89,6 +98,10 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
             Keep at most so many actions, ``DONE`` not counted; default: setting ``MAX_ACTIONS_PER_TURN``.
         return_actions
             Return the actions instead of None.
+        max_content_length
+            Where actions are printed, cut longer contents.
+        communication_display
+            Print the actions; default: setting ``DISPLAY``.
 
         Raises
         ------
@@ -97,8 +110,10 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
         ReplyError
             It keeps answering in a way that can't be read. Nothing is remembered of the turn.
         """
-        actions: list[Action] | None = self._portal_call(self.act_async, until_done, n, return_actions)
-        return actions
+        actions: list[Action] = self._portal_call(self.act_async, until_done, n, True)
+        if display.wanted(communication_display, config_manager.get("display"), sys.stdout):
+            display.print_rows(display.rows(self.name, actions, max_content_length))
+        return actions if return_actions else None
 
     async def act_async(
         self, until_done: bool = True, n: int | None = None, return_actions: bool = False
@@ -112,7 +127,9 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
     async def deliberate(
         self, *, model: ChatModel | None = None, step: int = -1, max_actions: int | None = None
     ) -> Deliberation:
-        """Decide what to do, without doing it: nothing about the person changes but the count of calls.
+        """Decide what to do, without doing it.
+
+        Nothing about the person changes but the count of calls and, where it fails, the usage: it has cost something.
 
         Parameters
         ----------
@@ -130,11 +147,12 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
         types = (*ACTION_TYPES[:-1], *further, DONE)
         schema = reply_schema(types)
         replies: list[ChatReply] = []
+        present, shown_from = await self._present_text()
         try:
             read = await ask(
                 self._model(model),
                 lambda messages: self._request(messages, schema, step),
-                prompt.messages(self._identity_text(further), await self._present_text()),
+                prompt.messages(self._identity_text(further), present),
                 lambda text: parse_reply(
                     text,
                     action_types=types,
@@ -143,25 +161,28 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
                 ),
                 replies.append,
             )
-        except ReplyError as error:
-            error.args = (f"{self.name} could not act: {error}",)
+        except BaseException as error:
+            self.usage += sum((reply.usage for reply in replies), Usage())
+            if isinstance(error, ReplyError):
+                error.args = (f"{self.name} could not act: {error}",)
             raise
         return Deliberation(
             read,
             sum((reply.usage for reply in replies), Usage()),
             sum(reply.latency_s for reply in replies),
             sum(reply.queued_s for reply in replies),
+            shown_from,
         )
 
     def commit(self, deliberation: Deliberation) -> tuple[Action, ...]:
         """Do what was decided: remember it, take on the new state of mind. Returns the actions."""
         actions, state = deliberation.reply.actions, deliberation.reply.state
-        mind = {key: state[key] for key in state.keys()}
+        mind = state.as_dict()
         for action in actions[:-1]:
             done = {"type": action.type, "content": action.content, "target": action.target}
             self._remember("action", "assistant", {"action": done, "cognitive_state": mind})
         self.episodic_memory.commit_episode()
-        self._state = state
+        self._state, self._shown_from = state, deliberation.shown_from
         self.usage += deliberation.usage
         self._latest.extend(actions)
         return actions
@@ -184,32 +205,73 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
 
     # Perception followed by a turn.
 
-    def listen_and_act(self, speech: str, source: Any = None, return_actions: bool = False) -> list[Action] | None:
-        """Hear something and act on it."""
-        return self.listen(speech, source).act(return_actions=return_actions)
+    def listen_and_act(
+        self,
+        speech: str,
+        return_actions: bool = False,
+        max_content_length: int | None = None,
+        communication_display: bool | None = None,
+        *,
+        source: TinyPerson | str | None = None,
+    ) -> list[Action] | None:
+        """Hear something and act on it; the other parameters are those of `act`."""
+        self.listen(speech, source)
+        return self._act_on_it(return_actions, max_content_length, communication_display)
 
     def see_and_act(
-        self, visual_description: str, source: Any = None, return_actions: bool = False
+        self,
+        visual_description: str,
+        return_actions: bool = False,
+        max_content_length: int | None = None,
+        communication_display: bool | None = None,
+        *,
+        source: TinyPerson | str | None = None,
     ) -> list[Action] | None:
-        """See something and act on it."""
-        return self.see(visual_description, source).act(return_actions=return_actions)
+        """See something and act on it; the other parameters are those of `act`."""
+        self.see(visual_description, source)
+        return self._act_on_it(return_actions, max_content_length, communication_display)
 
-    def think_and_act(self, thought: str, return_actions: bool = False) -> list[Action] | None:
-        """Have something come to mind and act on it."""
-        return self.think(thought).act(return_actions=return_actions)
+    def think_and_act(
+        self,
+        thought: str,
+        return_actions: bool = False,
+        max_content_length: int | None = None,
+        communication_display: bool | None = None,
+    ) -> list[Action] | None:
+        """Have something come to mind and act on it; the other parameters are those of `act`."""
+        self.think(thought)
+        return self._act_on_it(return_actions, max_content_length, communication_display)
 
-    def internalize_goal_and_act(self, goal: str, return_actions: bool = False) -> list[Action] | None:
-        """Take on a goal and act on it."""
-        return self.internalize_goal(goal).act(return_actions=return_actions)
+    def internalize_goal_and_act(
+        self,
+        goal: str,
+        return_actions: bool = False,
+        max_content_length: int | None = None,
+        communication_display: bool | None = None,
+    ) -> list[Action] | None:
+        """Take on a goal and act on it; the other parameters are those of `act`."""
+        self.internalize_goal(goal)
+        return self._act_on_it(return_actions, max_content_length, communication_display)
+
+    def _act_on_it(
+        self, return_actions: bool, max_content_length: int | None, communication_display: bool | None
+    ) -> list[Action] | None:
+        if display.wanted(communication_display, config_manager.get("display"), sys.stdout):
+            perceived = self.episodic_memory.retrieve_last(1, include_omission_info=False)
+            display.print_rows(display.perceived_rows(self.name, perceived, max_content_length))
+        # Only what was given: whoever replaces `act` need not know of more.
+        given = {"max_content_length": max_content_length, "communication_display": communication_display}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return self.act(return_actions=return_actions, **options)
 
     async def listen_and_act_async(
-        self, speech: str, source: Any = None, return_actions: bool = False
+        self, speech: str, return_actions: bool = False, *, source: TinyPerson | str | None = None
     ) -> list[Action] | None:
         """See `listen_and_act`."""
         return await self.listen(speech, source).act_async(return_actions=return_actions)
 
     async def see_and_act_async(
-        self, visual_description: str, source: Any = None, return_actions: bool = False
+        self, visual_description: str, return_actions: bool = False, *, source: TinyPerson | str | None = None
     ) -> list[Action] | None:
         """See `see_and_act`."""
         return await self.see(visual_description, source).act_async(return_actions=return_actions)
@@ -250,52 +312,7 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
         """The person's faculties."""
         return self._faculties
 
-    # ------------------------------------------------------------------ state and display
-
-    def encode_complete_state(self) -> dict[str, Any]:
-        """Return persona, memories, state of mind and acquaintances (by name) as JSON can hold them."""
-        return {
-            "schema": _STATE_SCHEMA,
-            "name": self.name,
-            "persona": self._persona,
-            "cognitive_state": asdict(self._state),
-            "location": self._place,
-            "context": list(self._context),
-            "accessible_agents": {agent.name: relation for agent, relation in self._reach.values()},
-            "episodic_memory": self.episodic_memory.encode_state(),
-            "semantic_memory": self.semantic_memory.encode_state(),
-            "calls": self._calls,
-            "usage": asdict(self.usage),
-        }
-
-    def decode_complete_state(self, state: Mapping[str, Any]) -> Self:
-        """Take over what `encode_complete_state` returned.
-
-        Acquaintances are found in the person's world, else among the people of this process; those who are not there
-        are left out.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or somebody else's; nothing is changed.
-        """
-        if state.get("schema") != _STATE_SCHEMA or state.get("name") != self.name:
-            raise ValueError(
-                f"{self.name} can't take over the state of {state.get('name')!r} (schema {state.get('schema')!r})"
-            )
-        mind, usage = state["cognitive_state"], state["usage"]
-        decoded = CognitiveState(**{**mind, "context": tuple(mind["context"])})
-        spent = Usage(**usage)
-        self.episodic_memory.decode_state(state["episodic_memory"])
-        self.semantic_memory.decode_state(state["semantic_memory"])
-        self._persona = dict(state["persona"])
-        self._identity, self._state, self.usage = None, decoded, spent
-        self._place, self._context = state["location"], tuple(state["context"])
-        self._calls = int(state["calls"])
-        find = self.environment.get_agent_by_name if self.environment is not None else registry.named
-        known = ((find(name), relation) for name, relation in state["accessible_agents"].items())
-        self._reach = {agent.name: (agent, relation) for agent, relation in known if agent is not None}
-        return self
+    # ------------------------------------------------------------------ display
 
     def pretty_current_interactions(
         self, max_content_length: int = 4000, first_n: int | None = None, last_n: int | None = None
@@ -350,12 +367,20 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
             self._identity = (depends_on, text)
         return self._identity[1]
 
-    async def _present_text(self) -> str:
+    async def _present_text(self) -> tuple[str, int]:
+        """Return the second message, and the number of the first memory that it shows."""
         most, characters = config_manager.get("recent_memories_in_prompt"), config_manager.get("max_content_characters")
-        memories = self.episodic_memory.retrieve_last(most, include_omission_info=False)
+        memories = self.episodic_memory.retrieve_last(most + 1, include_omission_info=False)
+        first = prompt.first_shown(memories, self.name, most, self._shown_from)
+        shown = [memory for memory in memories if memory.sequence >= first]
+        earlier: list[Memory] = []
+        if self.episodic_memory.get_memory_stats()["consolidated"]:
+            oldest = shown[0].sequence if shown else first
+            summaries = self.episodic_memory.retrieve_all("consolidated")
+            earlier = [memory for memory in summaries if memory.sequence < oldest][-_SUMMARIES_SHOWN:]
         known = await self.retrieve_relevant_memories_for_current_context_async(_KNOWN_SHOWN)
-        return prompt.present(
-            prompt.recalled(memories, self.name, most, characters),
+        text = prompt.present(
+            prompt.recalled(shown, self.name, most, characters),
             self._state,
             prompt.Situation(
                 time="" if (moment := self._moment()) is None else f"{moment:%A %Y-%m-%d %H:%M}",
@@ -363,6 +388,8 @@ class TinyPerson(Specified, Perceiving, Related, Remembering):
                 people=self._people(),
                 context=self._context,
             ),
+            earlier=prompt.recalled(earlier, self.name, _SUMMARIES_SHOWN, characters),
             known=[str(fact) for fact in known],
             max_characters=characters,
         )
+        return text, first

@@ -30,6 +30,7 @@ class Society:
         self.agents: list[TinyPerson] = []
         self._by_name: dict[str, TinyPerson] = {}
         self._said_to_all: list[dict[str, Any]] = []
+        self._step = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r}, agents={len(self.agents)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tinytroupe.agent.action import Action
@@ -55,6 +56,30 @@ class TinySocialNetwork(TinyWorld):
         for other in self.agents:
             agent.make_agent_inaccessible(other)
         return super().remove_agent(agent)
+
+    def remove_all_agents(self) -> Self:
+        """Take everyone out of the world, and out of all relations."""
+        for agent in self.agents:
+            agent.make_all_agents_inaccessible()
+        self.relations.clear()
+        return super().remove_all_agents()
+
+    def encode_complete_state(self) -> dict[str, Any]:
+        """Return the world, its people and their relations as JSON can hold them."""
+        relations = {name: [[a.name, b.name] for a, b in pairs] for name, pairs in self.relations.items()}
+        return {**super().encode_complete_state(), "relations": relations}
+
+    def _check_further(self, state: Mapping[str, Any], names: set[str]) -> None:
+        for name, pairs in state["relations"].items():
+            for one, other in pairs:
+                if not {one, other} <= names:
+                    raise ValueError(f"the relation {name!r} is of {one!r} and {other!r}, not of people of the state")
+
+    def _take_over_further(self, state: Mapping[str, Any]) -> None:
+        self.relations = {
+            name: [(self._by_name[one], self._by_name[other]) for one, other in pairs]
+            for name, pairs in state["relations"].items()
+        }
 
     def _deliver(self, source: TinyPerson, action: Action) -> None:
         related = {agent.name: agent for agent in source.accessible_agents}

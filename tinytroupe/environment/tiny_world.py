@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from tinytroupe.engine.taking import replaced_act, take_turn, threads_for
 from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.environment import display
 from tinytroupe.environment.calendar import Calendar
-from tinytroupe.environment.society import Society
+from tinytroupe.environment.stateful import StatefulSociety
 from tinytroupe.llm import ChatModel, ModelError, RefusalError, Usage, model_in_use
 from tinytroupe.llm.asking import ReplyError
 from tinytroupe.llm.journal import JournalError
@@ -35,8 +35,6 @@ DEFAULT_START = datetime(2026, 1, 5, 9, 0)
 """Where a world's calendar starts unless told otherwise: fixed, so that a program run twice asks the same questions."""
 
 EVENTS = ("step", "turn", "action")
-
-_STATE_SCHEMA = 1
 
 
 class SimulationError(RuntimeError):
@@ -83,7 +81,7 @@ class ActionEvent:
     action: Action
 
 
-class TinyWorld(Society, Calendar):
+class TinyWorld(StatefulSociety, Calendar):
     """People who share a place and a time.
 
     Parameters
@@ -134,7 +132,6 @@ class TinyWorld(Society, Calendar):
         self.model = model
         self.on_error = on_error
         self.show = show
-        self._step = 0
         self._metrics = EngineMetrics(config_manager.get("timeline_length"))
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
         self.add_agents(agents)
@@ -204,7 +201,7 @@ class TinyWorld(Society, Calendar):
             raise ValueError(f"world {self.name!r} has no people; add some with add_agents([...]) before running it")
         how = chosen(scheduler or self._asked(parallelize))
         prepare = getattr(model_in_use(self.model), "prepare", None)
-        if prepare is not None:
+        if prepare is not None and any(replaced_act(agent) is None for agent in self.agents):
             await prepare()
         shown = display.wanted(self.show, config_manager.get("display"), sys.stdout)
         counted = display.wanted(self.show, config_manager.get("progress"), sys.stderr) and not shown
@@ -243,7 +240,10 @@ class TinyWorld(Society, Calendar):
             await one.execute_async()
         started_s = loop.time()
         turns = [Turn(agent, index, self._step) for index, agent in enumerate(self.agents)]
-        slots = max(1, min(len(turns), config_manager.get("max_workers") or len(turns)))
+        limits = (config_manager.get("max_workers"), config_manager.get("max_concurrent_model_calls"))
+        workers = limits[0] or len(turns)
+        slots = max(1, min(len(turns), workers))
+        possible = max(1, min(slots, limits[1] or slots))  # turns that can be asking the model at once
         consolidations = [
             asyncio.ensure_future(agent.consolidate_episode_memories_async())
             for agent in self.agents
@@ -268,16 +268,39 @@ class TinyWorld(Society, Calendar):
             self._said_to_all.clear()  # where the step was broken off: nothing of it is heard in the next one
             for task in consolidations:
                 task.cancel()
-        for outcome in outcomes:
-            if outcome.deliberation is not None and outcome.person in self._by_name:
-                await self._by_name[outcome.person].exercise(outcome.actions)
+        failure = await self._exercise(outcomes)
         event = StepEvent(self, self._step, tuple(outcomes), loop.time() - began_s)
         self._step += 1
-        self._account(event, how, loop.time() - started_s, slots)
+        self._account(event, how, loop.time() - started_s, possible)
         if any(self._listeners.values()):
             # Listeners may use the synchronous verbs, which wait for this loop: so not from inside it.
             await asyncio.to_thread(self._tell, event)
+        if failure is not None:
+            raise failure
         return event
+
+    async def _exercise(self, outcomes: Sequence[TurnOutcome]) -> SimulationError | None:
+        """Let people's faculties and tools do what was decided, in agent order.
+
+        What they did stays done, so that a failure which ends the run is returned, to be raised when the step is over.
+        """
+        failure: SimulationError | None = None
+        for outcome in outcomes:
+            person = self._by_name.get(outcome.person)
+            if outcome.deliberation is None or person is None:
+                continue
+            try:
+                await person.exercise(outcome.actions)
+            except Exception as error:
+                what = (
+                    f"world {self.name!r}, step {outcome.step}: what {person.name} decided could not be done: {error}"
+                )
+                if not self._stops_run(outcome, error):
+                    logger.warning("%s", what)
+                elif failure is None:
+                    failure = SimulationError(what)
+                    failure.__cause__ = error
+        return failure
 
     def _account(self, event: StepEvent, how: Scheduler, elapsed_s: float, slots: int) -> None:
         outcomes = event.outcomes
@@ -403,33 +426,3 @@ class TinyWorld(Society, Calendar):
     def pp_current_interactions(self, **options: Any) -> None:
         """Print the memories of everyone."""
         sys.stdout.write(self.pretty_current_interactions(**options) + "\n")
-
-    def encode_complete_state(self) -> dict[str, Any]:
-        """Return the world and its people as JSON can hold them."""
-        return {
-            "schema": _STATE_SCHEMA,
-            "name": self.name,
-            "current_datetime": self.current_datetime.isoformat() if self.current_datetime is not None else None,
-            "step": self._step,
-            "agents": [agent.encode_complete_state() for agent in self.agents],
-        }
-
-    def decode_complete_state(self, state: Mapping[str, Any]) -> Self:
-        """Take over what `encode_complete_state` returned; people who are not here yet are made.
-
-        Raises
-        ------
-        ValueError
-            It is something else.
-        """
-        if state.get("schema") != _STATE_SCHEMA or "agents" not in state:
-            raise ValueError(f"world {self.name!r} can't take over this state (schema {state.get('schema')!r})")
-        moment = state["current_datetime"]
-        for one in state["agents"]:
-            if one["name"] not in self._by_name:
-                self.add_agent(TinyPerson(one["name"]))
-        for one in state["agents"]:
-            self._by_name[one["name"]].decode_complete_state(one)
-        self.name, self._step = state["name"], int(state["step"])
-        self.current_datetime = None if moment is None else datetime.fromisoformat(moment)
-        return self

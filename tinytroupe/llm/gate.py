@@ -333,3 +333,30 @@ class Gate:
         if kind == "slow start" and self.history and self.history[-1].kind == kind:
             self.history.pop()
         self.history.append(GateEvent(now_s, kind, self.limit, self.in_use, self.waiting))
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """Settings that a gate is built from."""
+
+    fixed: int | None
+    low: int
+    high: int
+    rpm: float | None
+    tpm: float | None
+
+    @property
+    def most(self) -> int:
+        """Most calls in flight that the gate can come to allow."""
+        return self.fixed or self.high
+
+    def gate(self) -> Gate:
+        """Return a new gate."""
+        return Gate(
+            start=self.fixed or 20,
+            low=self.fixed or self.low,
+            high=self.most,
+            rpm=self.rpm,
+            tpm=self.tpm,
+            adaptive=self.fixed is None,
+        )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tinytroupe.config import config_manager
 from tinytroupe.llm.completion import chat_reply
-from tinytroupe.llm.gate import Gate
+from tinytroupe.llm.gate import Gate, GateSettings
 from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError, RefusalError
 from tinytroupe.llm.retry import retry_after_s, retry_delay_s
 from tinytroupe.runtime.clock import VirtualTimeError
@@ -56,39 +56,12 @@ class _Sent(Generic[T]):
     queued_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """Settings that a gate is built from."""
-
-    fixed: int | None
-    low: int
-    high: int
-    rpm: float | None
-    tpm: float | None
-
-    @property
-    def most(self) -> int:
-        """Most calls in flight that the gate can come to allow."""
-        return self.fixed or self.high
-
-    def gate(self) -> Gate:
-        """Return a new gate."""
-        return Gate(
-            start=self.fixed or 20,
-            low=self.fixed or self.low,
-            high=self.most,
-            rpm=self.rpm,
-            tpm=self.tpm,
-            adaptive=self.fixed is None,
-        )
-
-
 @dataclass(slots=True)
 class _Connection:
     """What belongs to one server on one loop."""
 
     client: AsyncOpenAI
-    limits: _Limits
+    limits: GateSettings
     gate: Gate
     # What the server knows of structured output, by model.
     schema_level: dict[str, int] = field(default_factory=dict)
@@ -270,7 +243,7 @@ class OpenAIModel:
 
     def _connection(self) -> _Connection:
         get = config_manager.get
-        limits = _Limits(
+        limits = GateSettings(
             fixed=get("max_concurrent_model_calls"),
             low=get("min_concurrent_model_calls"),
             high=get("max_adaptive_model_calls"),
@@ -300,7 +273,8 @@ class OpenAIModel:
         """Close a client that was not used for the longest, after its calls under way."""
 
         async def close() -> None:
-            while connection.gate.in_use:  # noqa: ASYNC110: rare, and the gate need not tell of it
+            # Rare, so that the gate need not tell when its last slot comes back.
+            while connection.gate.in_use:  # noqa: ASYNC110
                 await asyncio.sleep(1)
             await connection.client.close()
 

@@ -80,7 +80,7 @@ def test_a_turn_is_two_messages():
 
 
 def test_every_kind_of_memory_reads_as_a_line():
-    when = datetime(2026, 1, 5, 9, 30)
+    when, later = datetime(2026, 1, 5, 9, 30), datetime(2026, 1, 5, 9, 31)
     said = {"type": "TALK", "content": "Hi", "target": "Bo"}
     memories = [
         heard("Hello", "Bo", when),
@@ -88,7 +88,7 @@ def test_every_kind_of_memory_reads_as_a_line():
         Memory("stimulus", "user", {"stimuli": [{"type": "VISUAL", "content": "A cat", "source": ""}]}),
         Memory("stimulus", "user", {"stimuli": [{"type": "SOCIAL", "content": "Nods", "source": "Cy"}]}),
         Memory("action", "assistant", {"action": said, "cognitive_state": {}}, when),
-        Memory("action", "assistant", {"action": {"type": "THINK", "content": "Hm", "target": ""}}),
+        Memory("action", "assistant", {"action": {"type": "THINK", "content": "Hm", "target": ""}}, later),
         Memory("note", "user", "A plain note"),
         Memory("consolidation", "assistant", {"summary": "We met.", "key_facts": ["Bo bakes."]}),
     ]
@@ -97,8 +97,8 @@ def test_every_kind_of_memory_reads_as_a_line():
         "Someone says: Psst",
         "VISUAL: A cat",
         "SOCIAL from Cy: Nods",
-        "[2026-01-05 09:30] You TALK to Bo: Hi",
-        "You THINK: Hm",
+        "You TALK to Bo: Hi",
+        "[2026-01-05 09:31] You THINK: Hm",
         "A plain note",
         "In short: We met. Bo bakes.",
     ]

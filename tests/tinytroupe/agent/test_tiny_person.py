@@ -287,6 +287,10 @@ BAD = {
     "not the schema": '{"unexpected": true}',
     "empty": "",
     "an unknown action": '{"actions": [{"type": "DANCE", "content": "x", "target": ""}]}',
+    "no actions": '{"actions": [], "cognitive_state": {}}',
+    "an action without content": '{"actions": [{"type": "TALK", "content": " ", "target": ""}]}',
+    "a target that is no name": '{"actions": [{"type": "TALK", "content": "x", "target": ["Bo"]}]}',
+    "a bad action after good ones": '{"actions": [{"type": "TALK", "content": "x"}, {"type": "FLY", "content": "y"}]}',
     "2 MB long": '{"actions": [{"type": "TALK", "content": "' + "x" * 2_000_000 + '"}]}',
     "2 MB of brackets": "[" * 2_000_000,
 }
@@ -320,6 +324,24 @@ def test_after_the_repairs_it_is_an_error_that_carries_the_reply_and_nothing_is_
     assert contents(ann) == before
     assert state_of(ann) is state
     assert ann.pop_latest_actions() == []
+
+
+def test_a_reply_that_was_cut_off_is_never_used_however_sound_it_looks(llm):
+    whole = {"actions": [{"type": "TALK", "content": "I only ever wanted", "target": ""}], "cognitive_state": {}}
+    llm.reply(whole, finish_reason="length").reply_talk("to rest.")
+    ann = TinyPerson("Ann")
+    ann.act()
+    assert [content["action"]["content"] for content in contents(ann)] == ["to rest."]
+    assert "cut off at its greatest length; say it in fewer words" in llm.exchanges[-1].call.messages[-1]["content"]
+
+
+def test_a_model_that_is_always_cut_off_is_an_error_that_says_so(llm):
+    llm.when().fail("length")
+    ann = TinyPerson("Ann")
+    with pytest.raises(ReplyError, match="Ann could not act: the reply was cut off"):
+        ann.act()
+    assert contents(ann) == []
+    assert ann.usage.calls == llm.calls == 3  # it was of no use, and has cost something
 
 
 @pytest.mark.parametrize("repairs", [0, 1])
@@ -385,7 +407,7 @@ def test_people_are_shown_with_their_relation_and_not_without_end(llm):
     assert "more" not in shown(llm).partition("People you can reach")[2].partition("\n")[0]
     ann.make_agent_accessible(TinyPerson("Zoe"))
     ann.act()
-    assert "P48 (someone you can talk to), and 1 more\n" in shown(llm)
+    assert "P48, and 1 more\n" in shown(llm)
 
 
 # ---------------------------------------------------------------- memory
@@ -397,7 +419,7 @@ def test_memories_shown_are_bounded_by_the_setting(llm):
         ann.listen(f"#{number}.")
     with config_manager.override(recent_memories_in_prompt=3):
         ann.act()
-    assert shown(llm).count("Someone says: #") == 3
+    assert 1 <= shown(llm).count("Someone says: #") <= 3
     assert "#19." in shown(llm)
 
 

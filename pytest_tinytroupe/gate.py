@@ -1,0 +1,206 @@
+"""One run of ``pytest --perf``: gathers the rows of all tests, and writes what is to be written when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+
+from pytest_tinytroupe import xdist
+from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry
+from pytest_tinytroupe.collected import Collected, coverage
+from pytest_tinytroupe.records import SessionReport, TestRecord
+from pytest_tinytroupe.settings import Settings, check_writable
+
+REPORT_ATTRIBUTE = "tinytroupe_perf"
+"""Attribute of the call report that carries a test's rows; pytest and xdist keep plain attributes."""
+
+COLLECTED = "tinytroupe_perf_collected"
+"""Key of what a worker saw while collecting, in its message to the controller."""
+
+
+class Gate:
+    """What one run of ``pytest --perf`` gathers: on the controller everything, on a worker nothing but settings."""
+
+    def __init__(self, settings: Settings, config: pytest.Config) -> None:
+        self.settings = settings
+        self.config = config
+        self.baselines = Baselines(settings.baseline_dir)
+        self.records: list[TestRecord] = []
+        self.entries: list[Entry] = []
+        self.updated: list[Path] = []
+        self.pruned: list[Path] = []
+        self.unused: dict[str, list[str]] = {}
+        self.collected = Collected()
+        self._workers_heard = 0
+        self.written: list[tuple[str, Path]] = []
+        self.report_path: Path | None = None
+        self.errors: list[str] = []
+        self.started = ""
+        self.active = False
+
+    def begin(self) -> None:
+        """Become the one that gathers, and refuse directories that cannot be written: before the tests, not after.
+
+        Raises
+        ------
+        pytest.UsageError
+            The directory of the report or of the baselines cannot be written.
+        """
+        from datetime import datetime
+
+        self.active = True
+        self.started = datetime.now().astimezone().isoformat(timespec="seconds")
+        if self.settings.report_dir is not None:
+            check_writable(
+                self.settings.report_dir, "--perf-report", "name another directory, or give --no-perf-report"
+            )
+        for path, option in (
+            (self.settings.json_file, "--perf-json"),
+            (self.settings.markdown_file, "--perf-markdown"),
+        ):
+            if path is not None:
+                check_writable(path.parent, option, "name another file")
+        option = "--perf-update" if self.settings.update else "--perf-prune" if self.settings.prune else ""
+        if option:
+            check_writable(self.settings.baseline_dir, option, "mend its permissions, or give --perf-baseline-dir")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Learn how collecting went."""
+        self.collected.add_report(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Learn what a worker collected; one that crashed has nothing to say."""
+        data = getattr(node, "workeroutput", {}).get(COLLECTED)
+        if data is not None:
+            self.collected.merge(Collected.from_json(data))
+            self._workers_heard += 1
+
+    @property
+    def heard_of_collection(self) -> bool:
+        """Whether it is known what was collected: on a parallel run one worker has to come to its end."""
+        return self._workers_heard > 0 or not xdist.is_controller(self.config)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the rows from a report, whichever process made it."""
+        data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)
+        if self.active and data is not None:
+            self.records.append(TestRecord.from_json(data["record"]))
+            if data["entry"] is not None:
+                self.entries.append(Entry.from_json(data["entry"]))
+
+    def finish(self, session: pytest.Session) -> None:
+        """Update the baselines and write the reports. Problems go to `errors` and change no test's verdict."""
+        if xdist.is_worker(self.config):
+            xdist.tell_controller(self.config, COLLECTED, self.collected.to_json())
+        if not self.active:
+            return
+        self.records.sort(key=lambda record: record.nodeid)
+        self.unused = self._unused()
+        done = self._keep_baselines()
+        done = self._check_unused() and done
+        if not done and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what was asked for has not happened
+        if self.records:
+            self._write_reports()
+
+    def _keep_baselines(self) -> bool:
+        """Update and prune as asked; return whether that worked."""
+        try:
+            if self.settings.update:
+                self.updated = self.baselines.update(self.entries, only_new=self.settings.update == "new")
+            if self.settings.prune:
+                self.pruned, self.unused = self.baselines.prune(self.unused), {}
+        except BaselineError as error:
+            self.errors.append(str(error))
+            return False
+        return True
+
+    def _unused(self) -> dict[str, list[str]]:
+        root, covered = self.config.rootpath, coverage(self.config)
+        found = {
+            file: self.collected.unused(file, tests, asked_for=covered(file), exists=(root / file).exists())
+            for file, tests in self.baselines.files().items()
+        }
+        return {file: tests for file, tests in found.items() if tests} if self.heard_of_collection else {}
+
+    def _check_unused(self) -> bool:
+        """Return whether unused baselines are no reason to fail the run."""
+        if not self.heard_of_collection and (self.settings.prune or self.settings.strict):
+            self.errors.append("unused baselines could not be looked for: no worker came to its end")
+            return False
+        return not (self.settings.strict and self.unused)
+
+    def _write_reports(self) -> None:
+        from pytest_tinytroupe.report.markdown import append_step_summary, write_markdown
+        from pytest_tinytroupe.report.perf_json import write_json
+
+        report = self.session_report()
+        if self.settings.json_file is not None:
+            self._write("json", self.settings.json_file, report, write_json)
+        if self.settings.markdown_file is not None:
+            self._write("markdown", self.settings.markdown_file, report, write_markdown)
+        if self.settings.report_dir is not None:
+            from pytest_tinytroupe.report.html import write_report
+
+            self.report_path = self._write("report", self.settings.report_dir, report, write_report)
+        try:
+            append_step_summary(report)
+        except OSError as error:
+            self.errors.append(f"GITHUB_STEP_SUMMARY: {error}")
+
+    def _write(
+        self, what: str, path: Path, report: SessionReport, write: Callable[[Path, SessionReport], Path]
+    ) -> Path | None:
+        try:
+            written = write(path, report)
+        except Exception as error:  # whatever it is, the tests have their verdicts and the user must hear of it
+            self.errors.append(f"{what} {path}: {type(error).__name__}: {error}")
+            return None
+        self.written.append((what, written))
+        return written
+
+    def session_report(self) -> SessionReport:
+        """Return everything the reports show."""
+        import shlex
+
+        root = self.config.rootpath
+        return SessionReport(
+            title=f"Performance of {root.name}",
+            started=self.started,
+            records=tuple(self.records),
+            environment=environment(),
+            baseline_dir=relative(self.settings.baseline_dir, root),
+            command=shlex.join(["pytest", *self.config.invocation_params.args]),
+        )
+
+
+def environment() -> tuple[tuple[str, str], ...]:
+    """Return what the figures were measured with."""
+    import os
+    import platform
+
+    pairs = [
+        ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
+        ("Platform", platform.platform()),
+        ("Processors", str(os.cpu_count() or "unknown")),
+    ]
+    pairs += [(package, _version(package)) for package in ("pytest-tinytroupe", "pytest", "openai")]
+    return tuple(pairs)
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def relative(path: PurePath, root: PurePath) -> str:
+    """Return `path` relative to `root` where it is below it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

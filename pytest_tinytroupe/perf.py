@@ -1,0 +1,168 @@
+"""The fixture `perf`: what a test measures by itself, of any code, with or without worlds."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pytest_tinytroupe.metrics import CATALOGUE
+from pytest_tinytroupe.records import Better, Metric, Tier
+from pytest_tinytroupe.versus import ROUNDS, Comparison, compare
+
+if TYPE_CHECKING:
+    from pytest_tinytroupe.probe import Probe
+    from tinytroupe.runtime.clock import VirtualClock
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,79}")
+TIERS = ("exact", "heap", "ratio", "process", "wall")
+QUICK_ROUNDS = 3
+"""Rounds of a comparison in passes that measure something else."""
+
+
+class Perf:
+    """Records a test's own metrics, which are judged, kept in baselines and reported like all others.
+
+    Parameters
+    ----------
+    probe
+        Where the metrics go.
+    judged
+        Whether the run judges them (``--perf``); if not, `compare` asserts by itself.
+    measuring
+        Whether times count in this pass; under tracemalloc they do not.
+    """
+
+    def __init__(self, probe: Probe, *, judged: bool, measuring: bool = True) -> None:
+        self._probe = probe
+        self._judged = judged
+        self._measuring = measuring
+        self._measured: dict[str, float] = {}
+
+    def record(self, name: str, value: float, unit: str = "", better: Better = "lower", tier: Tier = "exact") -> None:
+        """Record a metric of your own.
+
+        Parameters
+        ----------
+        name
+            Letters, digits, ``_``, ``.`` and ``-``; not one of the plugin's own, and once a test.
+        value
+            A finite number.
+        unit
+            For the reader.
+        better
+            ``lower`` or ``higher``: which direction is an improvement.
+        tier
+            How far the value can be trusted: ``exact`` and ``heap`` are held against the baseline, ``ratio``,
+            ``process`` and ``wall`` are shown only.
+
+        Raises
+        ------
+        ValueError
+            Any of these is something else.
+        """
+        self._check_name(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"perf.record({name!r}): the value must be a finite number, not {value!r}")
+        if better not in ("lower", "higher"):
+            raise ValueError(f"perf.record({name!r}): better must be 'lower' or 'higher', not {better!r}")
+        if tier not in TIERS:
+            raise ValueError(f"perf.record({name!r}): tier must be one of {', '.join(TIERS)}, not {tier!r}")
+        self._probe.recorded.append(Metric(name, value, unit, tier, better))
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Record how long the block takes, in seconds: exact on virtual time, else real and shown only.
+
+        Several blocks of one name add up.
+        """
+        if name not in self._measured:
+            self._check_name(name)
+        virtual = self._virtual_s()
+        start = time.perf_counter() if virtual is None else virtual
+        yield
+        now = self._virtual_s()
+        if virtual is None or now is None:
+            tier, took_s = "wall", time.perf_counter() - start
+        else:
+            tier, took_s = "exact", now - start
+        total_s = self._measured[name] = self._measured.get(name, 0.0) + took_s
+        recorded = [each for each in self._probe.recorded if each.name != name]
+        self._probe.recorded[:] = [*recorded, Metric(name, round(total_s, 9), "s", tier)]  # type: ignore[arg-type]
+
+    def compare(
+        self,
+        baseline_callable: Callable[[], object],
+        candidate_callable: Callable[[], object],
+        min_ratio: float = 2.0,
+        rounds: int = ROUNDS,
+        name: str = "ratio",
+    ) -> Comparison:
+        """Require that the candidate is `min_ratio` times as fast as the baseline, here and now, on any machine.
+
+        Both are timed in turn in this process, in rotated order; what else the machine does falls on both. The test
+        fails unless the lower bound (95 %, bootstrap) of the median of the paired ratios reaches `min_ratio`; as long
+        as the bounds lie on both sides of it, more rounds are taken, up to four times as many.
+
+        Parameters
+        ----------
+        baseline_callable, candidate_callable
+            Plain functions without arguments.
+        min_ratio
+            Least duration of the baseline over that of the candidate; above 0.
+        rounds
+            Rounds to begin with, at least 5.
+        name
+            Of the metric.
+
+        Raises
+        ------
+        AssertionError
+            It is not met, in a run without ``--perf``; with it the verdict fails the test.
+        TypeError
+            One of them is a coroutine function.
+        ValueError
+            An argument is out of range.
+        """
+        self._check_name(name)
+        found = compare(baseline_callable, candidate_callable, min_ratio, rounds if self._measuring else QUICK_ROUNDS)
+        told = (
+            f"{found.ratio:.3g}x as fast (95 % bounds {found.lower:.3g}x to {found.upper:.3g}x, "
+            f"{found.rounds} rounds), at least {min_ratio:g}x wanted"
+        )
+        if not self._judged and not found.met:
+            raise AssertionError(f"{name}: {told}")
+        # The bound is what is judged; the median is in the note.
+        self._probe.recorded.append(Metric(name, found.lower, "x", "ratio", "higher"))
+        self._probe.limits[name] = ("min", min_ratio)
+        self._probe.notes.append(f"{name}: {told}")
+        return found
+
+    @contextmanager
+    def virtual_time(self) -> Iterator[VirtualClock]:
+        """Run what is inside on a virtual clock of its own, which is measured; worlds and persons use it, too.
+
+        ``clock.run(coroutine)`` runs a coroutine on it.
+        """
+        from tinytroupe.runtime.clock import VirtualClock, use_clock
+
+        with VirtualClock() as clock, use_clock(clock):
+            self._probe.add_clock(clock)
+            yield clock
+
+    def _virtual_s(self) -> float | None:
+        clocks = self._probe.clocks.sources
+        return sum(clock.now() for clock in clocks) if clocks else None
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a metric: letters, digits, '_', '.' and '-', up to 80, a letter first"
+            )
+        if name in CATALOGUE:
+            raise ValueError(f"{name!r} is a metric that the plugin measures itself; choose another name")
+        if any(each.name == name for each in self._probe.recorded):
+            raise ValueError(f"{name!r} is recorded already in this test; give each its own name")

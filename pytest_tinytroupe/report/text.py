@@ -1,0 +1,153 @@
+"""Verdicts as text: shared by the terminal, Markdown and annotations. Pure functions."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from pytest_tinytroupe.metrics import CATALOGUE
+from pytest_tinytroupe.records import Metric, Verdict
+from pytest_tinytroupe.settings import Update
+
+Row = Sequence[str]
+
+HEADINGS = ("metric", "measured", "baseline", "change", "limit", "verdict")
+
+
+def number(value: float | None, unit: str = "", digits: int = 6) -> str:
+    """Write a value with its unit: whole numbers in full, others with so many significant digits.
+
+    >>> number(50.0, "s"), number(1234567), number(0.123456789, "MB"), number(None)
+    ('50 s', '1234567', '0.123457 MB', '-')
+    """
+    if value is None:
+        return "-"
+    text = str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.{digits}g}"
+    return text if not unit else f"{text}{unit}" if unit == "x" else f"{text} {unit}"
+
+
+def change_of(verdict: Verdict) -> str:
+    """Write the change against the baseline: in percent, or as a difference where the baseline is 0."""
+    value, baseline = verdict.metric.value, verdict.baseline
+    if value is None or baseline is None:
+        return "-"
+    if value == baseline:
+        return "="
+    if verdict.change is None:
+        return f"{value - baseline:+.6g}"
+    percent = verdict.change * 100
+    return f"{percent:+.1f} %" if abs(percent) >= 0.05 else f"{percent:+.1g} %"
+
+
+def limit_of(verdict: Verdict) -> str:
+    """Write the limit with its direction."""
+    if verdict.limit is None:
+        return "-"
+    return ("≤ " if verdict.limit_kind == "max" else "≥ ") + number(verdict.limit, verdict.metric.unit)
+
+
+def row(verdict: Verdict) -> Row:
+    """Return a verdict as the cells of a line."""
+    unit = verdict.metric.unit
+    digits = 6 if verdict.metric.tier == "exact" else 4  # more would pretend to a precision that is not there
+    return (
+        verdict.metric.name,
+        number(verdict.metric.value, unit, digits),
+        number(verdict.baseline, unit, digits),
+        change_of(verdict),
+        limit_of(verdict),
+        verdict.status,
+    )
+
+
+def align(rows: Sequence[Row]) -> list[str]:
+    """Return the rows as lines with aligned columns: the first and the last to the left, numbers to the right."""
+    widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
+    lines = []
+    for cells in rows:
+        first, *middle, last = cells
+        numbers = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *numbers, last]).rstrip())
+    return lines
+
+
+def accept_command(nodeids: Iterable[str], option: str = "--perf-update") -> str:
+    """Return the command that makes the measured figures the new baselines of these tests."""
+    return shlex.join(["pytest", "--perf", option, *nodeids])
+
+
+def failure_message(nodeid: str, verdicts: Sequence[Verdict], *, accept: Update, problem: str) -> str:
+    """Say why a test fails, or nothing if it does not.
+
+    Parameters
+    ----------
+    nodeid
+        The test.
+    verdicts
+        Its verdicts.
+    accept
+        Which differences from the baseline are about to be accepted; limits hold all the same.
+    problem
+        Why the baseline could not be used, or nothing.
+    """
+    failing = [verdict for verdict in verdicts if verdict.failed and not (accept == "all" and acceptable(verdict))]
+    if not failing and not problem:
+        return ""
+    if not failing:
+        return f"perf: {problem}"
+    others = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+    lines = [f"perf: {summary_of(failing[0])}{others}", "", *align([HEADINGS, *map(row, failing)])]
+    lines += [f"{verdict.metric.name}: {verdict.note}" for verdict in failing if verdict.note]
+    if problem:
+        lines.append(problem)
+    lines.append("")
+    if all(verdict.status == "no baseline" for verdict in failing):
+        lines.append(
+            "Without a baseline there is nothing to hold it against, and CI is set. Run and commit: "
+            + accept_command([nodeid], "--perf-update-new")
+        )
+    elif all(acceptable(verdict) for verdict in failing):
+        lines.append(f"If this is meant, make it the baseline: {accept_command([nodeid])}")
+    else:
+        lines.append(
+            "If this is meant, change the limit in the test's perf marker; --perf-update does not lift limits."
+        )
+    return "\n".join(lines)
+
+
+def acceptable(verdict: Verdict) -> bool:
+    """Whether ``--perf-update`` accepts this failure: it breaks with the baseline, not with a limit."""
+    unmeasured = verdict.status == "unmeasured" and verdict.limit is None and verdict.baseline is not None
+    return unmeasured or verdict.status in ("regressed", "no baseline")
+
+
+def summary_of(verdict: Verdict) -> str:
+    """Say what is wrong with a metric."""
+    name, unit = verdict.metric.name, verdict.metric.unit
+    measured = number(verdict.metric.value, unit)
+    if verdict.status == "over limit":
+        kind = "max" if verdict.limit_kind == "max" else "min"
+        return f"{name} over limit: {measured}, {kind} {number(verdict.limit, unit)}"
+    if verdict.status == "regressed":
+        return f"{name} regressed: {measured}, baseline {number(verdict.baseline, unit)} ({change_of(verdict)})"
+    if verdict.status == "no baseline":
+        return f"{name} has no baseline: {measured}"
+    return f"{name} was not measured"
+
+
+def headline(verdicts: Sequence[Verdict], limit: int = 6) -> str:
+    """Return the figures that matter most, in one line: the usual ones, and the test's own."""
+    shown = [
+        verdict.metric
+        for verdict in verdicts
+        if verdict.metric.value is not None
+        and verdict.metric.tier in ("exact", "heap", "ratio", "price")
+        and (verdict.metric.name not in CATALOGUE or CATALOGUE[verdict.metric.name].headline)
+    ]
+    return ", ".join(_figure(metric) for metric in shown[:limit])
+
+
+def _figure(metric: Metric) -> str:
+    name = metric.name.removesuffix(f"_{metric.unit.lower()}") if metric.unit else metric.name
+    value = number(metric.value, metric.unit, 3 if metric.tier == "heap" else 4)
+    return f"{name.removeprefix('llm_').replace('_', ' ')} {value}"

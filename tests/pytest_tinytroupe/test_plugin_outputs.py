@@ -1,0 +1,226 @@
+"""JSON, Markdown, JUnit, annotations, the comparison of two runs, and who is behind a regression."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from pytest_tinytroupe.cause import NAMED, PEOPLE, cause_of, kept
+from pytest_tinytroupe.compare import main
+from pytest_tinytroupe.records import SessionReport
+from pytest_tinytroupe.report.markdown import markdown
+from pytest_tinytroupe.report.perf_json import ResultError, read_json
+
+
+def run(pytester, *args):
+    return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", *args)
+
+
+def write(pytester, queries=3):
+    pytester.makepyfile(
+        test_it=f"import pytest\n\n\n@pytest.mark.perf\ndef test_it(perf): perf.record('queries', {queries})"
+        "\n\n@pytest.mark.perf\ndef test_other(): pass\n"
+    )
+
+
+@pytest.fixture
+def project(pytester):
+    pytester.makeini("[pytest]")
+    write(pytester)
+    run(pytester, "--perf-update").assert_outcomes(passed=2)
+    return pytester
+
+
+def test_json_holds_everything_and_can_be_read_back(project):
+    result = run(project, "--perf-json=out/a.json")
+    result.stdout.fnmatch_lines(["json: *out/a.json"])
+    document = json.loads((project.path / "out" / "a.json").read_text())
+    assert (document["format"], document["schema"]) == ("pytest-tinytroupe perf", 1)
+    first = document["records"][0]
+    assert (first["nodeid"], first["outcome"], first["line"]) == ("test_it.py::test_it", "passed", 4)
+    (verdict,) = [each for each in first["verdicts"] if each["metric"]["name"] == "queries"]
+    assert verdict["metric"] == {"name": "queries", "value": 3, "unit": "", "tier": "exact", "better": "lower"}
+    assert (verdict["status"], verdict["baseline"], verdict["change"]) == ("ok", 3, 0.0)
+    session, key = read_json(project.path / "out" / "a.json")
+    assert session.to_json()["records"] == document["records"]
+    assert key == document["environment_key"]
+
+
+def test_the_ini_sets_the_files_and_the_command_line_wins(project):
+    project.makeini("[pytest]\nperf_json = ini.json\nperf_markdown = ini.md")
+    run(project)
+    assert (project.path / "ini.json").is_file()
+    (project.path / "ini.json").unlink()
+    run(project, "--perf-json=cli.json")
+    assert (project.path / "cli.json").is_file()
+    assert not (project.path / "ini.json").exists()
+    assert "2 passed" in (project.path / "ini.md").read_text()
+
+
+def test_a_repeated_option_keeps_the_last_value_and_says_where(project):
+    result = run(project, "--perf-json=a.json", "--perf-json=b.json")
+    assert not (project.path / "a.json").exists()
+    result.stdout.fnmatch_lines(["json: *b.json"])
+
+
+@pytest.mark.parametrize("option", ["--perf-json", "--perf-markdown"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_tests(project, option):
+    (project.path / "file").write_text("in the way")
+    result = run(project, f"{option}=file/out")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option}: cannot write to *file*"])
+
+
+def compare(pytester, capsys, *args):
+    status = main(["compare", str(pytester.path / "a.json"), str(pytester.path / "b.json"), *args])
+    return status, capsys.readouterr().out
+
+
+def test_two_runs_are_compared_without_running_anything(project, capsys):
+    run(project, "--perf-json=a.json")
+    run(project, "--perf-json=b.json")
+    assert compare(project, capsys)[0] == 0
+    write(project, 4)
+    run(project, "--perf-json=b.json")
+    status, text = compare(project, capsys)
+    assert status == 1
+    assert "queries         4         3  +33.3 %      -  regressed" in text
+    assert "1 worse, 0 otherwise different, 1 the same" in text
+    status, text = compare(project, capsys, "--markdown")
+    assert status == 1
+    assert "| queries | 4 | 3 | +33.3 % | - | regressed |" in text
+    write(project, 2)
+    run(project, "--perf-json=b.json")
+    status, text = compare(project, capsys)
+    assert (status, "improved" in text) == (0, True)
+    project.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(): pass\ndef test_new(): pass")
+    run(project, "--perf-json=b.json")
+    status, text = compare(project, capsys)
+    assert status == 1  # what is no longer measured is no longer gated
+    assert "unmeasured" in text
+    assert "test_it.py::test_other  [gone]" in text
+
+
+def test_a_test_that_fails_now_is_worse(project, capsys):
+    run(project, "--perf-json=a.json")
+    project.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(): assert 0")
+    run(project, "--perf-json=b.json")
+    status, text = compare(project, capsys)
+    assert status == 1
+    assert "test_it.py::test_it  [passed before, failed now]" in text
+
+
+def test_another_python_compares_no_heap(project, capsys):
+    run(project, "--perf-json=a.json")
+    text = (project.path / "a.json").read_text()
+    document = json.loads(text)
+    document["environment_key"] = "other"
+    for record in document["records"]:
+        for verdict in record["verdicts"]:
+            if verdict["metric"]["tier"] == "heap":
+                verdict["metric"]["value"] = 1000.0
+    (project.path / "b.json").write_text(json.dumps(document))
+    status, text = compare(project, capsys)
+    assert status == 0
+    assert "heap not compared" in text
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"format": "pytest-tinytroupe perf", "schema": 2}', "\udcff", "["]
+)
+def test_what_is_no_result_is_refused(tmp_path, capsys, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ResultError, match=r"a\.json"):
+        read_json(path)
+    assert main(["compare", str(path), str(path)]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_markdown_shows_what_failed_and_goes_to_the_step_summary(project, monkeypatch):
+    summary = project.path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    write(project, 4)
+    run(project, "--perf-markdown=out.md")
+    text = (project.path / "out.md").read_text()
+    assert "1 of 2 failed" in text
+    assert "| queries | 4 | 3 | +33.3 % | - | regressed |" in text
+    assert summary.read_text() == "before\n" + text
+
+
+def test_names_cannot_break_markdown():
+    record = {
+        "duration_s": 0,
+        "verdicts": [],
+        "timelines": [],
+        "notes": [],
+        "worker": "",
+        "line": 0,
+        "people": [],
+        "nodeid": "t.py::t[a|b`<script>\n# x]",
+        "outcome": "passed",
+    }
+    session = {"title": "<b>*x*\n# y", "started": "", "environment": [], "baseline_dir": "", "command": ""}
+    text = markdown(SessionReport.from_json({**session, "records": [record]}))
+    assert "<b>" not in text
+    assert "\n# " not in text
+    assert "a\\|b" in text
+
+
+def test_annotations_on_github(project, monkeypatch):
+    write(project, 4)
+    assert "::error" not in run(project).stdout.str()
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run(project)
+    result.stdout.fnmatch_lines(
+        ["::error file=test_it.py,line=4,title=test_it::queries regressed: 4, baseline 3 (+33.3 %25)"]
+    )
+
+
+@pytest.mark.parametrize("xdist", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["plain", "xdist"])
+def test_junit_has_the_metrics(project, xdist):
+    run(project, "--junitxml=junit.xml", *xdist)
+    cases = {case.get("name"): case for case in ET.parse(project.path / "junit.xml").iter("testcase")}
+    found = {each.get("name"): each.get("value") for each in cases["test_it"].iter("property")}
+    assert found["perf_queries"] == "3"
+    assert float(found["perf_heap_mb"]) >= 0
+
+
+def test_a_regression_names_who_is_behind_it(pytester):
+    source = """
+        import pytest
+        @pytest.mark.perf
+        def test_it(make_world, mock_llm, troupe):
+            mock_llm.latency = 1.0
+            world = make_world(troupe(3))
+            world.run(2)
+            for _ in range({more}):
+                world.agents[1].listen("And now?")
+                world.agents[1].act()
+    """
+    pytester.makepyfile(test_it=source.format(more=0))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    people = json.loads((pytester.path / "baselines" / "test_it.json").read_text())["tests"]["test_it"]["people"]
+    assert list(people["llm_calls"].values()) == [2, 2, 2]
+    pytester.makepyfile(test_it=source.format(more=3))
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["llm_calls: more by * 2 → 5 (+3)"])
+
+
+def test_causes():
+    now = {"llm_calls": {"Ann": 5, "Bob": 2, "Cy": 9, "": 100}}
+    assert cause_of("llm_calls", now, {"llm_calls": {"Ann": 1, "Bob": 2}}) == "more by Cy 0 → 9 (+9), Ann 1 → 5 (+4)"
+    assert cause_of("llm_calls", now, {}) == "most by Cy 9, Ann 5, Bob 2"
+    assert cause_of("llm_calls", now, now) == ""
+    assert cause_of("time_s", now, {}) == ""
+    assert cause_of("llm_calls", {"llm_calls": {"": 4}}, {}) == ""
+    many = {"llm_calls": {f"P{i:02}": 1 for i in range(PEOPLE)}}
+    assert cause_of("llm_calls", many, {}).endswith(f" and {PEOPLE - NAMED} more")
+    assert kept(many) == many
+    assert kept({"llm_calls": {**many["llm_calls"], "Q": 1}}) == {}
+    assert kept({"llm_calls": {"": 3}}) == {}

@@ -1,0 +1,124 @@
+"""The fixture `perf`: any code, judged like the plugin's own metrics."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def run(pytester, *args):
+    return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", *args)
+
+
+def stored(pytester, test="test_it"):
+    return json.loads((pytester.path / "baselines" / "test_it.json").read_text())["tests"][test]["exact"]
+
+
+def test_recorded_metrics_are_judged_against_the_baseline(pytester):
+    source = """
+        import pytest
+        @pytest.mark.perf(tolerance={{"rows": 0.1}})
+        def test_it(perf):
+            perf.record("queries", {queries})
+            perf.record("rows", {rows}, "r", better="higher")
+            perf.record("guess", 1.5, "s", tier="wall")
+    """
+    pytester.makepyfile(test_it=source.format(queries=3, rows=100))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    assert stored(pytester) == {"queries": 3, "rows": 100}
+    pytester.makepyfile(test_it=source.format(queries=4, rows=90))
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: queries regressed: 4, baseline 3*", "  rows * 90 r * 100 r * -10.0 % * ok"])
+    pytester.makepyfile(test_it=source.format(queries=3, rows=89))
+    run(pytester).stdout.fnmatch_lines(["perf: rows regressed: 89 r, baseline 100 r (-11.0 %)"])
+
+
+def test_a_metric_that_is_no_longer_recorded_fails(pytester):
+    pytester.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(perf): perf.record('queries', 3)")
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    pytester.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(perf): pass")
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["queries: in the baseline, but not measured any more: the test did not record it*"])
+
+
+def test_a_tolerance_for_a_metric_nobody_recorded_fails(pytester):
+    pytester.makepyfile("import pytest\n@pytest.mark.perf(tolerance={'heap_md': 0.1})\ndef test_it(): pass")
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: heap_md was not measured"])
+
+
+def test_measure_is_exact_on_virtual_time_and_real_elsewhere(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import asyncio, pytest
+        @pytest.mark.perf
+        def test_it(perf):
+            with perf.virtual_time() as clock:
+                for _ in range(3):
+                    with perf.measure("wait_s"):
+                        clock.run(asyncio.sleep(5))
+        @pytest.mark.perf
+        def test_mock(perf, mock_llm, make_world):
+            mock_llm.latency = 2.0
+            world = make_world(agents=2)
+            with perf.measure("run_s"):
+                world.run(2)
+        @pytest.mark.perf
+        def test_real(perf):
+            with perf.measure("real_s"):
+                pass
+        """
+    )
+    result = run(pytester, "--perf-update", "-v")
+    result.assert_outcomes(passed=3)
+    assert stored(pytester)["wait_s"] == stored(pytester)["time_s"] == 15
+    assert stored(pytester, "test_mock")["run_s"] == 4
+    assert stored(pytester, "test_real") == {}
+    result.stdout.fnmatch_lines(["  real_s *advisory"])
+
+
+def test_compare_is_judged_under_perf_and_asserts_without(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        slow, fast = (lambda: sum(range(20000))), (lambda: sum(range(2000)))
+        @pytest.mark.perf
+        def test_good(perf):
+            assert perf.compare(slow, fast, 2.0, rounds=5).ratio > 2
+        @pytest.mark.perf
+        def test_bad(perf): perf.compare(fast, slow, name="fast_by_slow")
+        def test_plain_good(perf): perf.compare(slow, fast)
+        def test_plain_bad(perf): perf.compare(fast, slow)
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["perf: fast_by_slow over limit: 0.*x, min 2x"])
+    result.stdout.fnmatch_lines(["E * AssertionError: ratio: 0.*x as fast (95 % bounds*"])
+    result.stdout.no_fnmatch_line("*new, without a baseline*ratio*")
+
+
+BAD = {
+    "record('a b', 1)": "cannot name a metric",
+    "record('', 1)": "cannot name a metric",
+    "record('<b>', 1)": "cannot name a metric",
+    "record('llm_calls', 1)": "a metric that the plugin measures itself",
+    "record('x', 1); perf.record('x', 2)": "recorded already",
+    "record('x', float('nan'))": "must be a finite number",
+    "record('x', True)": "must be a finite number",
+    "record('x', '1')": "must be a finite number",
+    "record('x', 1, better='more')": "better must be",
+    "record('x', 1, tier='sure')": "tier must be one of",
+    "compare(print, print, min_ratio=0)": "min_ratio must be",
+    "measure('time_s').__enter__()": "a metric that the plugin measures itself",
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.items(), ids=BAD.keys())
+def test_nonsense_is_refused(perf, call, message):
+    with pytest.raises(ValueError, match=message):
+        exec(f"perf.{call}")

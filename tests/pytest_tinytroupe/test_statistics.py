@@ -1,0 +1,122 @@
+"""Statistics of paired measurements, and one thing against another on a clock of our own."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_tinytroupe.statistics import bootstrap_bounds, paired_ratios, percentile
+from pytest_tinytroupe.versus import compare
+
+VALUES = st.lists(st.floats(min_value=0.1, max_value=1e6), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(1, 0.95, 1), (19, 0.95, 19), (20, 0.95, 19), (21, 0.95, 20), (100, 0.5, 50), (5, 1, 5)],
+)
+def test_percentile_is_the_nearest_rank(count, share, expected):
+    assert percentile(range(count, 0, -1), share) == expected
+
+
+@given(VALUES, st.floats(min_value=0.01, max_value=1))
+def test_percentile_covers_its_share_and_is_one_of_the_values(values, share):
+    found = percentile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-6
+
+
+@pytest.mark.parametrize(("values", "share"), [([], 0.5), ([1], 0), ([1], 1.01)])
+def test_percentile_refuses_nonsense(values, share):
+    with pytest.raises(ValueError, match="share"):
+        percentile(values, share)
+
+
+@pytest.mark.parametrize(("baseline", "candidate"), [([], []), ([1.0], [1.0, 2.0]), ([0.0], [1.0]), ([1.0], [-1.0])])
+def test_ratios_refuse_nonsense(baseline, candidate):
+    with pytest.raises(ValueError):
+        paired_ratios(baseline, candidate)
+
+
+@given(VALUES)
+def test_bounds_are_ordered_within_the_values_and_repeatable(values):
+    lower, upper = bootstrap_bounds(values, resamples=100)
+    assert min(values) <= lower <= upper <= max(values)
+    assert bootstrap_bounds(values, resamples=100) == (lower, upper)
+
+
+def test_bounds_hold_as_often_as_they_say():
+    rng = random.Random(1)
+    below = above = 0
+    for _ in range(200):
+        lower, upper = bootstrap_bounds([math.exp(rng.gauss(0, 0.2)) for _ in range(15)], resamples=300)
+        below += upper < 1
+        above += lower > 1
+    assert below <= 24
+    assert above <= 24
+
+
+class Timer:
+    """A clock that functions push."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.order = []
+
+    def __call__(self):
+        return self.now
+
+    def task(self, name, *durations_s):
+        def run():
+            self.order.append(name)
+            self.now += durations_s[self.order.count(name) % len(durations_s)]
+
+        return run
+
+
+def test_the_ratio_is_measured_not_assumed():
+    timer = Timer()
+    found = compare(timer.task("a", 0.3), timer.task("b", 0.1), 2.0, 5, timer)
+    assert (found.ratio, found.lower, found.rounds) == (pytest.approx(3), pytest.approx(3), 5)
+    assert found.met
+    assert not compare(timer.task("c", 0.1), timer.task("d", 0.1), 1.01, 5, timer).met
+
+
+def test_the_order_rotates():
+    timer = Timer()
+    compare(timer.task("a", 0.3), timer.task("b", 0.1), 2.0, 4, timer)
+    assert "".join(timer.order[-8:]) == "abbaabba"
+
+
+def test_what_is_undecided_takes_more_rounds_but_not_for_ever():
+    timer = Timer()
+    assert compare(timer.task("a", 0.1, 0.3), timer.task("b", 0.1), 2.0, 5, timer).rounds == 20
+
+
+def test_short_functions_are_called_often_enough_for_a_sample():
+    timer = Timer()
+    compare(timer.task("a", 1e-6), timer.task("b", 1e-6), 0.9, 3, timer)
+    assert timer.order.count("a") > 3 * 1000
+
+
+async def coroutine():
+    """Never runs."""
+
+
+@pytest.mark.parametrize(
+    ("candidate", "min_ratio", "rounds", "error"),
+    [
+        (coroutine, 2, 5, TypeError),
+        (int, 0, 5, ValueError),
+        (int, math.nan, 5, ValueError),
+        (int, math.inf, 5, ValueError),
+        (int, 2, 2, ValueError),
+    ],
+)
+def test_comparisons_refuse_nonsense(candidate, min_ratio, rounds, error):
+    with pytest.raises(error):
+        compare(int, candidate, min_ratio, rounds)
