@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_tinytroupe.records import Better, Metric, Tier
 
-_NO_MODEL = "no model was watched, or not all of them: have the test's people ask mock_llm, and no model of their own"
+_NO_MODEL = "no model was watched: add the fixture mock_llm, and let the people of the test ask no other model"
 _NO_WORLD = "no world took a step: run the simulation in a `world` (or make_world)"
 
 
