@@ -94,6 +94,7 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     "api_type": Setting("OpenAI", str, choices=("openai", "azure")),
     "base_url": Setting("OpenAI", str, optional=True),
+    "azure_api_version": Setting("OpenAI", str, optional=True),
     "model": Setting("OpenAI", str),
     "embedding_model": Setting("OpenAI", str),
     "temperature": Setting("OpenAI", float, optional=True, minimum=0, maximum=2),
@@ -133,7 +134,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 PASSED_OVER = frozenset(
     {
-        "azure_api_version", "azure_embedding_model_api_version", "cache_api_calls", "cache_file_name",
+        "azure_embedding_model_api_version", "cache_api_calls", "cache_file_name",
         "enable_continuous_contextual_semantic_memory_retrieval", "enable_memory_consolidation",
         "episodic_memory_fixed_prefix_length", "episodic_memory_lookback_length", "exponential_backoff_factor",
         "freq_penalty", "log_include_thread_id", "loglevel_console", "loglevel_file", "max_content_display_length",

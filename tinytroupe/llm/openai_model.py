@@ -20,6 +20,7 @@ from tinytroupe.config import config_manager
 from tinytroupe.llm.completion import chat_reply
 from tinytroupe.llm.gate import Gate, GateSettings
 from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError, RefusalError
+from tinytroupe.llm.request import PLAIN, STRICT, request_body
 from tinytroupe.llm.retry import retry_after_s, retry_delay_s
 from tinytroupe.runtime.clock import VirtualTimeError
 from tinytroupe.runtime.portal import at_loop_close
@@ -35,15 +36,10 @@ _ENVIRONMENT = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_API_KEY", "AZ
 _MOST_CONNECTIONS = 8
 """Servers (and keys, and limits) that a loop keeps clients for at once."""
 
-_SAMPLING = ("temperature", "top_p", "max_completion_tokens", "reasoning_effort")
-
 
 T = TypeVar("T")
 _Send = Callable[["AsyncOpenAI", int], Awaitable[tuple[T, int, Mapping[str, str]]]]
 """Sends once: client and level of structured output in; result, tokens and headers out."""
-
-# How much of structured output to ask a server for.
-_STRICT, _JSON_MODE, _PLAIN = range(3)
 
 
 @dataclass(slots=True)
@@ -78,6 +74,8 @@ class OpenAIModel:
         Root of the API; None: setting ``BASE_URL``, else the client's own default.
     api_key
         None: the environment variable ``OPENAI_API_KEY``.
+    azure_ad_token_provider
+        With ``API_TYPE=azure``: called for an Entra token where there is no key; may be a coroutine function.
     http_client
         ``aiohttp`` (default: steady at hundreds of concurrent calls) or ``httpx``, the client's own default.
 
@@ -88,12 +86,18 @@ class OpenAIModel:
     """
 
     def __init__(
-        self, *, base_url: str | None = None, api_key: str | None = None, http_client: str = "aiohttp"
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        azure_ad_token_provider: Callable[[], str | Awaitable[str]] | None = None,
+        http_client: str = "aiohttp",
     ) -> None:
         if http_client not in ("aiohttp", "httpx"):
             raise ValueError(f"http_client must be 'aiohttp' or 'httpx', got {http_client!r}")
         self._base_url = base_url
         self._api_key = api_key
+        self._azure_ad_token_provider = azure_ad_token_provider
         self._http_client = http_client
         self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Any, ...], _Connection]] = (
             weakref.WeakKeyDictionary()
@@ -126,7 +130,7 @@ class OpenAIModel:
         characters = sum(len(str(message.get("content", ""))) for message in request.messages)
 
         async def send(client: AsyncOpenAI, schema_level: int) -> tuple[ChatReply, int, Mapping[str, str]]:
-            body = self._body(request, schema_level)
+            body = request_body(request, schema_level)
             # The client's own door for any endpoint: `chat.completions.create` would walk through every message and
             # build a tree of objects from the answer, a third of its CPU time, for what is a few fields here.
             response = await client.post(
@@ -188,7 +192,7 @@ class OpenAIModel:
         queued_s = 0.0
         while True:
             attempt += 1
-            schema_level = schema_levels.get(model, _STRICT)
+            schema_level = schema_levels.get(model, STRICT)
             async with gate.slot(characters // _CHARACTERS_PER_TOKEN) as slot:
                 queued_s += slot.queued_s
                 started_s = loop.time()
@@ -205,9 +209,9 @@ class OpenAIModel:
                     gate.on_success(slot)
                     gate.correct(slot, tokens, headers)
                     return _Sent(result, attempt - 1, loop.time() - started_s, queued_s)
-            if request.schema is not None and schema_level < _PLAIN and _about_schema(failure):
+            if request.schema is not None and schema_level < PLAIN and _about_schema(failure):
                 # Calls that failed side by side ask for one level less, not each for one less than the other.
-                schema_levels[model] = max(schema_levels.get(model, _STRICT), schema_level + 1)
+                schema_levels[model] = max(schema_levels.get(model, STRICT), schema_level + 1)
                 logger.warning("%s does not take strict structured output, falling back: %s", model, failure)
                 attempt -= 1
                 continue
@@ -216,22 +220,6 @@ class OpenAIModel:
                 raise failure
             logger.info("attempt %d of %d failed, next in %.2f s: %s", attempt, attempts, delay_s, failure)
             await asyncio.sleep(delay_s)
-
-    def _body(self, request: ChatRequest, schema_level: int) -> dict[str, Any]:
-        model = request.model or config_manager.get("model")
-        body: dict[str, Any] = {"model": model}
-        for name in _SAMPLING:
-            if (value := config_manager.get(name)) is not None:
-                body[name] = value
-        body.update(request.parameters)
-        if request.schema is not None:
-            if schema_level == _STRICT:
-                schema = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
-                body["response_format"] = {"type": "json_schema", "json_schema": schema}
-            elif schema_level == _JSON_MODE:
-                body["response_format"] = {"type": "json_object"}
-        body["messages"] = list(request.messages)
-        return body
 
     def _delay_s(self, failure: ModelError, attempt: int, request: ChatRequest) -> float | None:
         headers = _headers_of(failure)
@@ -292,7 +280,12 @@ class OpenAIModel:
         options: dict[str, Any] = {"api_key": self._api_key, "http_client": http, "max_retries": 0, "timeout": timeout}
         try:
             if config_manager.get("api_type") == "azure":
-                client: AsyncOpenAI = openai.AsyncAzureOpenAI(**options, azure_endpoint=base_url)
+                client: AsyncOpenAI = openai.AsyncAzureOpenAI(
+                    **options,
+                    azure_endpoint=base_url,
+                    api_version=config_manager.get("azure_api_version"),
+                    azure_ad_token_provider=self._azure_ad_token_provider,
+                )
             else:
                 client = openai.AsyncOpenAI(**options, base_url=base_url)
         except openai.OpenAIError as error:

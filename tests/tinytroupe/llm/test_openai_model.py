@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -500,3 +502,70 @@ def test_a_loop_keeps_no_more_than_a_few_clients():
         kept, closed = asyncio.run(main())
     assert kept == 8
     assert closed == [True] * 12 + [False] * 8
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        ("gpt-4.1-mini", {"temperature", "top_p"}),
+        ("gpt-5-mini", {"reasoning_effort"}),
+        ("openai/o3", {"reasoning_effort"}),
+        ("gpt-5-chat-latest", {"temperature", "top_p"}),
+        ("llama-3-8b", {"temperature", "top_p", "reasoning_effort"}),
+    ],
+)
+def test_a_parameter_is_sent_where_the_family_takes_it(model, sent):
+    seen = {}
+    settings = {"model": model, "temperature": 0.5, "top_p": 0.9, "reasoning_effort": "low"}
+    with MockLLM() as llm, config_manager.override(**settings):
+        llm.reply(lambda call: seen.update(call.body) or "ok")
+        asyncio.run(OpenAIModel().complete(ChatRequest(MESSAGES)))
+    assert {"temperature", "top_p", "reasoning_effort"} & set(seen) == sent
+    assert seen["model"] == model
+
+
+def test_azure_takes_a_key_or_a_token_provider(monkeypatch):
+    for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "OPENAI_API_KEY", "OPENAI_API_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    heard = []
+
+    class Azure(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            heard.append((self.path, self.headers["authorization"], self.headers["api-key"]))
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}
+            body = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    async def token():
+        return "entra"
+
+    async def ask(url, **options):
+        model = OpenAIModel(base_url=url, **options)
+        try:
+            return (await model.complete(ChatRequest(MESSAGES, model="deployed"))).text
+        finally:
+            await model.aclose()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Azure) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            with config_manager.override(api_type="azure", azure_api_version="2024-10-21"):
+                assert asyncio.run(ask(url, azure_ad_token_provider=token)) == "ok"
+                assert asyncio.run(ask(url, api_key="secret")) == "ok"
+        finally:
+            server.shutdown()
+            thread.join()
+    path = "/openai/deployments/deployed/chat/completions?api-version=2024-10-21"
+    assert [one[0] for one in heard] == [path, path]
+    assert heard[0][1] == "Bearer entra"
+    assert heard[1][2] == "secret"
