@@ -21,7 +21,7 @@ from tinytroupe.llm.completion import chat_reply
 from tinytroupe.llm.gate import Gate, GateSettings
 from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError, RefusalError
 from tinytroupe.llm.request import PLAIN, STRICT, request_body
-from tinytroupe.llm.retry import retry_after_s, retry_delay_s
+from tinytroupe.llm.retry import is_transient, retry_after_s, retry_delay_s
 from tinytroupe.runtime.clock import VirtualTimeError
 from tinytroupe.runtime.portal import at_loop_close
 from tinytroupe.runtime.randomness import generator
@@ -352,7 +352,7 @@ def _translated(error: Exception) -> ModelError:
         return ModelError("the model did not answer in time", transient=True)
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
-        transient = status in (408, 409, 429) or status >= 500
+        transient = is_transient(status)
         if getattr(error, "code", None) in ("content_filter", "content_policy_violation"):
             return RefusalError(f"a content filter stopped the request: {error.message}", status=status)
         if getattr(error, "code", None) == "insufficient_quota":
