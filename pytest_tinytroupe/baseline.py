@@ -3,15 +3,21 @@
 ::
 
     {
-      "schema": 1,
+      "schema": 2,
       "tests": {
         "test_market[10]": {
           "exact": {"llm_calls": 150, "time_s": 50.0},
           "heap": {"cpython-3.11-linux-x86_64": {"heap_mb": 1.25}},
-          "people": {"llm_calls": {"Lisa": 75, "Oscar": 75}}
+          "process": {"cpython-3.11-linux-x86_64": {"peak_memory_mb": 98.5}},
+          "wall": {"cpython-3.11-linux-x86_64 2x Some Processor": ["0.51 0.12 0.014", ...]},
+          "people": {"llm_calls": {"Lisa": 75, "Oscar": 75}},
+          "steps": {"llm_calls": {"1": 50, "2": 50, "3": 50}}
         }
       }
     }
+
+Exact figures hold everywhere, heap and process figures on one Python and platform, times on one machine: seconds of
+real time, of CPU time and of calibration, a line a run. People and steps are not judged; they name causes.
 """
 
 from __future__ import annotations
@@ -25,10 +31,17 @@ from typing import Any
 
 from pytest_tinytroupe import cause
 from pytest_tinytroupe.cause import By
-from pytest_tinytroupe.records import Verdict
+from pytest_tinytroupe.environment import environment_key, machine_key
+from pytest_tinytroupe.records import Tier, Verdict
+from pytest_tinytroupe.timing import Run
 from pytest_tinytroupe.verdict import keeps_figure, tolerance_of
 
-SCHEMA = 1
+SCHEMA = 2
+OLDEST_SCHEMA = 1
+"""Its files have no ``process``, ``wall`` and ``steps``, and are else the same; an update writes them anew."""
+
+PARTS = ("exact", "heap", "process", "wall", "people", "steps")
+_NESTED = ("heap", "process", "people", "steps")
 
 
 class BaselineError(Exception):
@@ -46,11 +59,15 @@ class Entry:
     test
         Id of the test within the file: what follows the first ``::``.
     environment
-        Key of the Python and platform that heap figures belong to.
-    exact, heap
+        Key of the Python and platform that heap and process figures belong to.
+    exact, heap, process
         Metric name -> value.
-    people
-        Metric name -> person -> amount: not judged, only there to name the cause of a regression.
+    people, steps
+        Metric name -> person, or number of the step -> amount: not judged, there to name the cause of a regression.
+    machine
+        Key of the machine that times belong to.
+    wall
+        The runs of the baseline, each as a line of text; empty where the test takes no times.
     """
 
     file: str
@@ -59,34 +76,47 @@ class Entry:
     exact: dict[str, float] = field(default_factory=dict)
     heap: dict[str, float] = field(default_factory=dict)
     people: dict[str, dict[str, int]] = field(default_factory=dict)
+    steps: dict[str, dict[str, int]] = field(default_factory=dict)
+    process: dict[str, float] = field(default_factory=dict)
+    machine: str = ""
+    wall: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON types."""
-        return asdict(self)
+        return {**asdict(self), "wall": list(self.wall)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Entry:
         """Build the entry from `to_json`'s result."""
-        return cls(**data)
+        return cls(**{**data, "wall": tuple(data["wall"])})
 
 
-def environment_key() -> str:
-    """Return the key under which heap figures are kept, such as ``cpython-3.11-linux-x86_64``."""
-    import platform
-    import sys
-
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return "-".join((sys.implementation.name, version, sys.platform, platform.machine().lower() or "unknown"))
-
-
-def entry_of(file: str, test: str, verdicts: Iterable[Verdict], people: By | None = None) -> Entry:
-    """Collect what the verdicts measured in the tiers that are kept, and who caused it."""
-    kept: dict[str, dict[str, float]] = {"exact": {}, "heap": {}}
+def entry_of(
+    file: str,
+    test: str,
+    verdicts: Iterable[Verdict],
+    people: By | None = None,
+    steps: By | None = None,
+    runs: Iterable[Run] = (),
+) -> Entry:
+    """Collect what the verdicts measured in the tiers that are kept, the runs behind times, and who caused it."""
+    kept: dict[str, dict[str, float]] = {"exact": {}, "heap": {}, "process": {}, "wall": {}}
     for verdict in verdicts:
         metric = verdict.metric
         if metric.value is not None and keeps_figure(metric):
             kept[metric.tier][metric.name] = metric.value
-    return Entry(file, test, environment_key(), kept["exact"], kept["heap"], cause.kept(people or {}))
+    return Entry(
+        file,
+        test,
+        environment_key(),
+        kept["exact"],
+        kept["heap"],
+        cause.kept(people or {}),
+        cause.kept(steps or {}, cause.STEPS),
+        kept["process"],
+        machine_key(),
+        tuple(run.text() for run in runs),
+    )
 
 
 class Baselines:
@@ -108,12 +138,22 @@ class Baselines:
         BaselineError
             The file exists and cannot be read or understood.
         """
-        entry = self._entry(file, test)
-        return {**entry.get("exact", {}), **entry.get("heap", {}).get(environment_key(), {})}
+        entry, here = self._entry(file, test), environment_key()
+        return {
+            **entry.get("exact", {}),
+            **entry.get("heap", {}).get(here, {}),
+            **entry.get("process", {}).get(here, {}),
+        }
 
-    def people(self, file: str, test: str) -> dict[str, dict[str, int]]:
-        """Return metric name -> person -> amount, as far as that is kept; raises like `stored`."""
-        return dict(self._entry(file, test).get("people", {}))
+    def runs(self, file: str, test: str) -> dict[str, tuple[Run, ...]]:
+        """Return machine -> the runs taken there; raises like `stored`."""
+        found = self._entry(file, test).get("wall", {})
+        return {machine: tuple(map(Run.from_text, found[machine])) for machine in sorted(found)}
+
+    def causes(self, file: str, test: str) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+        """Return metric name -> person -> amount, and the same by step, as far as kept; raises like `stored`."""
+        entry = self._entry(file, test)
+        return dict(entry.get("people", {})), dict(entry.get("steps", {}))
 
     def other_environments(self, file: str, test: str) -> list[str]:
         """Return the environments beside this one in which the test has heap figures; raises like `stored`."""
@@ -150,6 +190,7 @@ class Baselines:
         for file in sorted(unused):
             path = self.path_of(file)
             document = load(path)
+            document["schema"] = SCHEMA
             for test in unused[file]:
                 document["tests"].pop(test, None)
             _write(path, dump(document) if document["tests"] else None)
@@ -198,6 +239,7 @@ class Baselines:
             before = dump(document)
             for entry in by_path[path]:
                 (_fill if only_new else _merge)(document["tests"], entry)
+            document["schema"] = SCHEMA
             after = dump(document)
             if after != before:
                 _write(path, after)
@@ -226,10 +268,12 @@ def load(path: Path) -> dict[str, Any]:
     schema = document.get("schema") if isinstance(document, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise BaselineError(f"baseline {path}: schema {schema} is newer than {SCHEMA}; upgrade pytest-tinytroupe")
-    if schema is not True and schema == SCHEMA and _is_tests(document.get("tests")):
+    known = isinstance(schema, int) and schema is not True and schema >= OLDEST_SCHEMA
+    wrong = _wrong(document) if known else "no schema, or a wrong one"
+    if not wrong:
         return dict(document)
     hint = "restore it from version control, or delete it and run: pytest --perf --perf-update"
-    raise BaselineError(f"baseline {path}: not a baseline file (wrong schema or shape); {hint}")
+    raise BaselineError(f"baseline {path}: not a baseline file ({wrong}); {hint}")
 
 
 def dump(document: Mapping[str, Any]) -> str:
@@ -240,33 +284,45 @@ def dump(document: Mapping[str, Any]) -> str:
 def _merge(tests: dict[str, Any], entry: Entry) -> None:
     stored = tests.setdefault(entry.test, {})
     stored["exact"] = {name: _plain(value) for name, value in entry.exact.items()}
-    stored.pop("people", None)
-    if entry.people:
-        stored["people"] = entry.people
+    for part, amounts in (("people", entry.people), ("steps", entry.steps)):
+        stored.pop(part, None)
+        if amounts:
+            stored[part] = amounts
     if entry.heap:
-        heaps = stored.setdefault("heap", {})
-        old = heaps.get(entry.environment, {})
-        heaps[entry.environment] = {name: _steady(old.get(name), value) for name, value in entry.heap.items()}
+        _merge_environment(stored.setdefault("heap", {}), "heap", entry.environment, entry.heap)
+    # What a test does not ask for any more, it asks for nowhere.
+    if entry.process:
+        _merge_environment(stored.setdefault("process", {}), "process", entry.environment, entry.process)
+    else:
+        stored.pop("process", None)
+    if entry.wall:
+        stored.setdefault("wall", {})[entry.machine] = list(entry.wall)
+    else:
+        stored.pop("wall", None)
+
+
+def _merge_environment(kept: dict[str, Any], tier: Tier, environment: str, figures: Mapping[str, float]) -> None:
+    old = kept.get(environment, {})
+    kept[environment] = {name: _steady(tier, old.get(name), value) for name, value in figures.items()}
 
 
 def _fill(tests: dict[str, Any], entry: Entry) -> None:
     """Add what is not there yet."""
-    known = tests.get(entry.test, {})
     new: dict[str, Any] = {}
     _merge(new, entry)
-    merged = {**new[entry.test], **known}
-    merged["exact"] = {**new[entry.test]["exact"], **known.get("exact", {})}
-    heaps = {**new[entry.test].get("heap", {}), **known.get("heap", {})}
-    for environment, figures in new[entry.test].get("heap", {}).items():
-        heaps[environment] = {**figures, **known.get("heap", {}).get(environment, {})}
-    if heaps:
-        merged["heap"] = heaps
-    tests[entry.test] = merged
+    tests[entry.test] = _filled(tests.get(entry.test, {}), new[entry.test], depth=3)
 
 
-def _steady(old: float | None, new: float) -> float:
+def _filled(known: Any, new: Any, depth: int) -> Any:
+    """Return `known` with what only `new` has, so many levels deep."""
+    if not depth or not isinstance(known, dict):
+        return known
+    return {**new, **{key: _filled(value, new.get(key, {}), depth - 1) for key, value in known.items()}}
+
+
+def _steady(tier: Tier, old: float | None, new: float) -> float:
     """Keep a figure that still holds, so that an update without news changes no file."""
-    return old if old is not None and abs(new - old) <= tolerance_of("heap", old) else round(new, 3)
+    return old if old is not None and abs(new - old) <= tolerance_of(tier, old) else round(new, 3)
 
 
 def _plain(value: float) -> float:
@@ -274,15 +330,39 @@ def _plain(value: float) -> float:
     return int(value) if isinstance(value, int) else round(value, 9)
 
 
-def _is_tests(tests: object) -> bool:
-    return isinstance(tests, dict) and all(
-        isinstance(entry, dict)
+def _wrong(document: Mapping[str, Any]) -> str:
+    """Say what is wrong with the shape of a file, or nothing."""
+    tests = document.get("tests")
+    if not isinstance(tests, dict):
+        return "no tests in it"
+    for test, entry in tests.items():
+        if not isinstance(entry, dict):
+            return f"the entry of {test} is no object"
+        unknown = sorted(set(entry) - set(PARTS))
+        if unknown:
+            return f"the entry of {test} has an unknown key {unknown[0]!r}"
+        if not _is_entry(entry):
+            return f"a figure of {test} has the wrong shape"
+    return ""
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    parts = [entry.get(part, {}) for part in PARTS]
+    return (
+        all(isinstance(part, dict) for part in parts)
         and _is_figures(entry.get("exact", {}))
-        and isinstance(entry.get("heap", {}), dict)
-        and isinstance(entry.get("people", {}), dict)
-        and all(_is_figures(each) for part in ("heap", "people") for each in entry.get(part, {}).values())
-        for entry in tests.values()
+        and all(_is_figures(each) for part in _NESTED for each in entry.get(part, {}).values())
+        and all(_is_runs(each) for each in entry.get("wall", {}).values())
     )
+
+
+def _is_runs(lines: object) -> bool:
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
+        return False
+    try:
+        return all(Run.from_text(line) for line in lines)
+    except ValueError:
+        return False
 
 
 def _is_figures(figures: object) -> bool:

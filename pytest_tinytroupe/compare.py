@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pytest_tinytroupe.records import Metric, SessionReport, TestRecord, Tier, Verdict
-from pytest_tinytroupe.report.perf_json import ResultError, read_json
 from pytest_tinytroupe.report.text import HEADINGS, align, row
 from pytest_tinytroupe.verdict import BASELINE_TIERS, judge
 
@@ -99,30 +95,3 @@ def as_markdown(found: Sequence[Difference]) -> str:
         lines += [f"### {code(each.nodeid)}" + (f" ({each.note})" if each.note else ""), ""]
         lines += [*table(each.verdicts), ""] if each.verdicts else []
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: 0 where nothing is worse, 1 where something is, 2 where it cannot be told."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pytest_tinytroupe", description="Work with results of pytest --perf --perf-json FILE."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("compare", help="hold one result against another; exit status 1 on a regression")
-    command.add_argument("before", type=Path, help="the result to compare with")
-    command.add_argument("after", type=Path, help="the result in question")
-    command.add_argument("--markdown", action="store_true", help="write Markdown")
-    chosen = parser.parse_args(arguments)
-    try:
-        (before, key), (after, other_key) = read_json(chosen.before), read_json(chosen.after)
-    except ResultError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    found = differences(before, after, same_environment=key == other_key)
-    worse = sum(each.failed for each in found)
-    same = len({record.nodeid for record in after.records} - {each.nodeid for each in found})
-    text = (as_markdown if chosen.markdown else as_text)(found)
-    end = f"{worse} worse, {len(found) - worse} otherwise different, {same} the same"
-    if key != other_key:
-        end += f"; heap not compared: {key} and {other_key}"
-    sys.stdout.write(f"{text}\n\n{end}\n" if text else f"{end}\n")
-    return 1 if worse else 0

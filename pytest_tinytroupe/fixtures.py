@@ -7,7 +7,7 @@ before a test asks for one of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,13 +29,14 @@ def mock_llm(request: pytest.FixtureRequest) -> Iterator[MockLLM]:
     A request that no rule matches in strict mode fails the test, even where the program swallows the error.
     """
     from pytest_tinytroupe.probe import probe_of
-    from tinytroupe.runtime.clock import VirtualClock, use_clock
+    from tinytroupe.runtime.clock import VirtualClock, WallClock, use_clock
     from tinytroupe.testing import MockLLM
 
     probe = probe_of(request.node)
     marker = request.node.stash.get(MARKER, None)
     seed = marker.seed if marker is not None else 0
-    with closing(VirtualClock()) as clock, use_clock(clock), MockLLM(seed=seed) as mock:
+    real = marker is not None and marker.clock == "wall"
+    with closing(WallClock() if real else VirtualClock()) as clock, use_clock(clock), MockLLM(seed=seed) as mock:
         probe.add_clock(clock)
         probe.add_llm(mock)
         yield mock
@@ -101,8 +102,10 @@ def perf(request: pytest.FixtureRequest) -> Perf:
     if "mock_llm" in request.fixturenames:  # whichever is named first: times are those of its clock
         request.getfixturevalue("mock_llm")
     run = request.node.stash.get(RUN, None)
-    measuring = run is None or run.current == "main"
-    return Perf(probe_of(request.node), judged=run is not None, measuring=measuring)
+    if run is None:
+        return Perf(probe_of(request.node), judged=False)
+    alone = run.gate.lock.alone if run.gate.locks else nullcontext
+    return Perf(probe_of(request.node), judged=True, measuring=run.current == "main", alone=alone)
 
 
 def _people(count: int) -> list[TinyPerson]:

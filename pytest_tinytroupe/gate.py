@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,8 +13,13 @@ import pytest
 from pytest_tinytroupe import xdist
 from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry
 from pytest_tinytroupe.collected import Collected, coverage
+from pytest_tinytroupe.environment import environment
+from pytest_tinytroupe.measuring_lock import LockError, machine_lock
+from pytest_tinytroupe.phases import CHILD, MARKER, MARKER_ERROR
 from pytest_tinytroupe.records import SessionReport, TestRecord
 from pytest_tinytroupe.settings import Settings, check_writable
+from pytest_tinytroupe.statistics import holm
+from pytest_tinytroupe.timing import SIGNIFICANCE
 
 REPORT_ATTRIBUTE = "tinytroupe_perf"
 """Attribute of the call report that carries a test's rows; pytest and xdist keep plain attributes."""
@@ -28,6 +35,10 @@ class Gate:
         self.settings = settings
         self.config = config
         self.baselines = Baselines(settings.baseline_dir)
+        self.child = config.stash.get(CHILD, None)
+        self.lock = machine_lock(settings.time_limit_s)
+        self.locks = False
+        self.family = 1
         self.records: list[TestRecord] = []
         self.entries: list[Entry] = []
         self.updated: list[Path] = []
@@ -60,12 +71,48 @@ class Gate:
         for path, option in (
             (self.settings.json_file, "--perf-json"),
             (self.settings.markdown_file, "--perf-markdown"),
+            (self.settings.history_file, "--perf-history"),
         ):
             if path is not None:
                 check_writable(path.parent, option, "name another file")
         option = "--perf-update" if self.settings.update else "--perf-prune" if self.settings.prune else ""
         if option:
             check_writable(self.settings.baseline_dir, option, "mend its permissions, or give --perf-baseline-dir")
+
+    @property
+    def takes_times(self) -> bool:
+        """Whether this process was started for the rounds of a time, and not for a verdict."""
+        return self.child is not None and self.child.job.purpose == "times"
+
+    def prepare(self, items: Iterable[pytest.Item]) -> None:
+        """Learn which tests are about to run: whether any of them needs the machine, and how many times are judged."""
+        if self.child is not None:
+            self.locks, self.family = self.child.job.shares, self.child.job.family
+            return
+        perf_tests = [item for item in items if MARKER in item.stash]
+        self.family = max(sum(len(item.stash[MARKER].timed) for item in perf_tests), 1)
+        # The fixture `perf` may compare.
+        self.locks = any(item.stash[MARKER].timed or "perf" in getattr(item, "fixturenames", ()) for item in perf_tests)
+
+    def sharing(self) -> AbstractContextManager[None]:
+        """Hold the measuring lock as one of many, where this session measures anything that others would disturb."""
+        return self.lock.shared() if self.locks else nullcontext()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Let a test that is not measured wait while another process measures."""
+        if MARKER in item.stash:  # takes the lock for its passes, each as it needs it
+            return (yield)
+        sharing = self.sharing()
+        try:
+            sharing.__enter__()
+        except LockError as error:
+            item.stash[MARKER_ERROR] = f"perf: {error}"
+            return (yield)
+        try:
+            return (yield)
+        finally:
+            sharing.__exit__(None, None, None)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Learn how collecting went."""
@@ -99,13 +146,51 @@ class Gate:
         if not self.active:
             return
         self.records.sort(key=lambda record: record.nodeid)
+        failed = self._judge_together()
         self.unused = self._unused()
         done = self._keep_baselines()
-        done = self._check_unused() and done
+        done = self._check_unused() and done and not failed
         if not done and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what was asked for has not happened
         if self.records:
             self._write_reports()
+
+    def _judge_together(self) -> bool:
+        """Fail the times that are significant beside others though not alone; return whether there are any.
+
+        Each test has failed in its own call where its p-value was within the strictest step of Holm's procedure. The
+        further steps need the p-values of all tests, and so the end of the session.
+        """
+        if self.settings.update == "all":
+            return False
+        found = [
+            (place, verdict)
+            for place, record in enumerate(self.records)
+            for verdict in record.verdicts
+            if verdict.p_value is not None and verdict.metric.tier == "wall" and (verdict.change or 0) > 0
+        ]
+        rejected = holm([verdict.p_value or 0.0 for _, verdict in found], SIGNIFICANCE, self.family)
+        late = [pair for pair, hit in zip(found, rejected, strict=True) if hit and pair[1].status == "advisory"]
+        for place, verdict in late:
+            record = self.records[place]
+            note = f"significant beside the other times of this session (Holm, p = {verdict.p_value:.2g})"
+            worse = replace(verdict, status="regressed", note=note)
+            verdicts = tuple(worse if each is verdict else each for each in record.verdicts)
+            self.records[place] = replace(record, verdicts=verdicts, outcome="failed")
+            self.entries = [each for each in self.entries if f"{each.file}::{each.test}" != record.nodeid]
+            self.errors.append(f"{record.nodeid}: {verdict.metric.name} regressed, {note}")
+        return bool(late)
+
+    @property
+    def without_times(self) -> list[str]:
+        """Ids of the tests whose times nothing was held against, because this machine has no baseline of them."""
+        return [
+            record.nodeid
+            for record in self.records
+            if any(
+                each.metric.tier == "wall" and each.metric.steady and each.status == "new" for each in record.verdicts
+            )
+        ]
 
     def _keep_baselines(self) -> bool:
         """Update and prune as asked; return whether that worked."""
@@ -143,6 +228,10 @@ class Gate:
             self._write("json", self.settings.json_file, report, write_json)
         if self.settings.markdown_file is not None:
             self._write("markdown", self.settings.markdown_file, report, write_markdown)
+        if self.settings.history_file is not None:
+            from pytest_tinytroupe.history import append
+
+            self._write("history", self.settings.history_file, report, append)
         if self.settings.report_dir is not None:
             from pytest_tinytroupe.report.html import write_report
 
@@ -176,29 +265,6 @@ class Gate:
             baseline_dir=relative(self.settings.baseline_dir, root),
             command=shlex.join(["pytest", *self.config.invocation_params.args]),
         )
-
-
-def environment() -> tuple[tuple[str, str], ...]:
-    """Return what the figures were measured with."""
-    import os
-    import platform
-
-    pairs = [
-        ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
-        ("Platform", platform.platform()),
-        ("Processors", str(os.cpu_count() or "unknown")),
-    ]
-    pairs += [(package, _version(package)) for package in ("pytest-tinytroupe", "pytest", "openai")]
-    return tuple(pairs)
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def relative(path: PurePath, root: PurePath) -> str:

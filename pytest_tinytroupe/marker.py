@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from pytest_tinytroupe.metrics import CATALOGUE, kind_of
+from pytest_tinytroupe.metrics import CATALOGUE, TIMED, kind_of
 from pytest_tinytroupe.phases import GATE, MARKER, MARKER_ERROR
 from pytest_tinytroupe.xdist import is_worker
 
@@ -20,9 +20,13 @@ NAME = "perf"
 SKIP_REASON = "needs --perf; run: pytest --perf"
 
 LIMITS = tuple(f"{bound}_{name}" for name in CATALOGUE for bound in ("max", "min"))
-KEYWORDS = (*LIMITS, "tolerance", "baseline", "seed")
+SYNONYMS = {"p95_turn_latency_s": "max_p95_turn_latency_s"}
+KEYWORDS = (*LIMITS, *SYNONYMS, "tolerance", "baseline", "seed", "clock", "rounds", "warmup", "isolate")
 
-_NO_BASELINE_TIERS = ("process", "wall", "price")
+_CLOCKS = ("virtual", "wall")
+_ONLY_VIRTUAL = ("speedup", "efficiency", "p95_turn_latency_s")
+_PLAIN = ("baseline", "seed", "clock", "rounds", "warmup", "isolate")
+_LEAST = {"rounds": 1, "warmup": 0}
 
 
 class MarkerError(ValueError):
@@ -44,12 +48,24 @@ class PerfMarker:
         Whether the metrics are held against a baseline.
     seed
         Seed of the random generators in every pass.
+    clock
+        On ``virtual`` time simulated latency costs nothing and is exact; on ``wall`` time worlds and `mock_llm` really
+        wait, and ``wall_s`` and ``cpu_s`` are measured.
+    rounds, warmup
+        How often each fresh process that measures ``wall_s`` or ``cpu_s`` runs the test, and how often before that
+        without counting; None for as often as it takes.
+    isolate
+        Whether the test runs alone in a fresh interpreter, where ``peak_memory_mb`` is steady enough for a baseline.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
     tolerance: Mapping[str, float] = field(default_factory=dict)
     baseline: bool = True
     seed: int = 0
+    clock: Literal["virtual", "wall"] = "virtual"
+    rounds: int | None = None
+    warmup: int | None = None
+    isolate: bool = False
 
     def limits(self) -> dict[str, list[tuple[LimitKind, float]]]:
         """Return metric name -> its limits, each ``max`` or ``min`` with the threshold."""
@@ -63,6 +79,25 @@ class PerfMarker:
     def wants(self, metric: str) -> bool:
         """Whether a limit asks for this metric."""
         return f"max_{metric}" in self.thresholds or f"min_{metric}" in self.thresholds
+
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """The times to be measured in fresh processes: all on wall time, else those that a limit or tolerance names."""
+        return tuple(name for name in TIMED if self.clock == "wall" or self.wants(name) or name in self.tolerance)
+
+    @property
+    def contradiction(self) -> str:
+        """What in the marker excludes something else in it, or nothing."""
+        if self.clock == "wall":
+            asked = [name for name in _ONLY_VIRTUAL if self.wants(name) or name in self.tolerance]
+            if asked:
+                return f"clock='wall' and {asked[0]}: that is exact on virtual time only; compare with perf.compare"
+        if not self.timed and (self.rounds is not None or self.warmup is not None):
+            word = "rounds" if self.rounds is not None else "warmup"
+            return f"{word}: only wall_s and cpu_s take rounds; ask for them with clock='wall' or a limit on one"
+        if "peak_memory_mb" in self.tolerance and not self.isolate:
+            return "tolerance of peak_memory_mb: it keeps no baseline but with isolate=True; or use a limit"
+        return ""
 
 
 def prepare(config: pytest.Config, perf_tests: Iterable[pytest.Item]) -> None:
@@ -102,14 +137,17 @@ def read_marker(item: pytest.Item) -> PerfMarker:
         for mark in node.own_markers:
             if mark.name == NAME:
                 _check(item.nodeid, mark.args, mark.kwargs)
-                merged.update(mark.kwargs)
+                merged.update({SYNONYMS.get(name, name): value for name, value in mark.kwargs.items()})
                 tolerance.update(mark.kwargs.get("tolerance") or {})
-    return PerfMarker(
+    marker = PerfMarker(
         {name: value for name, value in merged.items() if name in LIMITS and value is not None},  # type: ignore[misc]
         {name: float(value) for name, value in tolerance.items() if value is not None},
-        bool(merged.get("baseline", True)),
-        int(merged.get("seed", 0)),  # type: ignore[call-overload]
+        # What is None was taken back by the nearest marker.
+        **{name: merged[name] for name in _PLAIN if merged.get(name) is not None},  # type: ignore[arg-type]
     )
+    if marker.contradiction:
+        raise MarkerError(f"{item.nodeid}: @pytest.mark.perf: {marker.contradiction}")
+    return marker
 
 
 def _check(nodeid: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
@@ -121,13 +159,21 @@ def _check(nodeid: str, args: tuple[object, ...], kwargs: Mapping[str, object]) 
         problem = _problem(name, value)
         if problem:
             raise MarkerError(f"{nodeid}: @pytest.mark.perf({name}={value!r}): {problem}")
+        if SYNONYMS.get(name) in kwargs:
+            raise MarkerError(f"{nodeid}: @pytest.mark.perf: {name} and {SYNONYMS[name]} mean the same; give one")
 
 
 def _problem(name: str, value: object) -> str:
-    if name == "baseline":
+    if name in ("baseline", "isolate"):
         return "" if isinstance(value, bool) else "must be True or False"
+    whole = isinstance(value, int) and not isinstance(value, bool)
     if name == "seed":
-        return "" if isinstance(value, int) and not isinstance(value, bool) else "must be a whole number"
+        return "" if whole else "must be a whole number"
+    if name == "clock":
+        return "" if value in _CLOCKS else "must be 'virtual' or 'wall'"
+    if name in _LEAST:
+        fits = value is None or (whole and value >= _LEAST[name])  # type: ignore[operator]
+        return "" if fits else f"must be a whole number, at least {_LEAST[name]}"
     if name == "tolerance":
         return _tolerance_problem(value)
     return "" if value is None or _is_amount(value) else "must be a finite number, not negative"
@@ -141,7 +187,7 @@ def _tolerance_problem(value: object) -> str:
     for name, share in value.items():
         if not isinstance(name, str):
             return f"{name!r} is not the name of a metric"
-        if name in CATALOGUE and (kind_of(name).tier in _NO_BASELINE_TIERS or not kind_of(name).kept):
+        if name in CATALOGUE and not kind_of(name).kept:
             return f"{name} keeps no baseline, so that a tolerance means nothing; use a limit"
         if share is not None and not _is_amount(share):
             return f"the share of {name} must be a finite number, not negative; 0.05 is 5 %"
@@ -156,12 +202,12 @@ def _is_amount(value: object) -> bool:
 def _nearest(name: str) -> str:
     from difflib import get_close_matches
 
-    # Without the unit and the direction a slip such as `max_calls` still finds its keyword.
-    close = get_close_matches(name, KEYWORDS, n=1)
-    if not name.startswith(("max_", "min_")) or (close and close[0][:4] != name[:4]) or not close:
-        close = [known for known in LIMITS if name[4:] and known[:4] == name[:4] and name[4:] in known][:1] or close
+    # What only lacks a part, such as `max_calls`, is more likely meant than what merely looks alike.
+    bound, rest = name[:4], name[4:]
+    whole = [known for known in LIMITS if rest and known[:4] == bound and rest in known]
+    close = sorted(whole, key=len)[:1] or get_close_matches(name, KEYWORDS, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _known() -> str:
-    return f"max_… and min_… of {', '.join(CATALOGUE)}; tolerance, baseline, seed"
+    return f"max_… and min_… of {', '.join(CATALOGUE)}; {', '.join(KEYWORDS[len(LIMITS) :])}"

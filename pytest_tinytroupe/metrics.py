@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pytest_tinytroupe.records import Better, Metric, Tier
 
 _NO_MODEL = "no model was watched: add the fixture mock_llm, and let the people of the test ask no other model"
+_NOT_TIMED = "nothing measured it: ask for it with clock='wall', a limit or a tolerance"
 _NO_WORLD = "no world took a step: run the simulation in a `world` (or make_world)"
 
 
@@ -25,7 +26,7 @@ class Kind:
     headline
         Whether it is shown in the one line of a passing test.
     kept
-        Whether it is held against a baseline at all.
+        Whether it can be held against a baseline at all.
     """
 
     unit: str = ""
@@ -59,14 +60,19 @@ CATALOGUE: dict[str, Kind] = {
     "completion_tokens": Kind(why=_NO_MODEL),
     # Fewer calls are an improvement, and yet leave less to be cached: only a limit can judge this.
     "cached_tokens": Kind(better="higher", why=_NO_MODEL, kept=False),
-    "cost_usd": Kind("USD", tier="price", why=_NO_MODEL, headline=True),
+    "cost_usd": Kind("USD", tier="price", why=_NO_MODEL, headline=True, kept=False),
     "errors": Kind(why=_NO_WORLD),
     "timeouts": Kind(why=_NO_WORLD),
     "memory_entries": Kind(why=_NO_WORLD),
     "heap_mb": Kind("MB", tier="heap", headline=True),
     "memory_growth_mb_per_step": Kind("MB", tier="heap", why=_NO_WORLD),
     "peak_memory_mb": Kind("MB", tier="process"),
+    "wall_s": Kind("s", tier="wall", why=_NOT_TIMED, headline=True),
+    "cpu_s": Kind("s", tier="wall", why=_NOT_TIMED, headline=True),
 }
+
+TIMED = ("wall_s", "cpu_s")
+"""Measured in fresh processes: on wall time, and where a marker asks for it."""
 
 ON_DEMAND = frozenset({"speedup", "cost_usd", "memory_growth_mb_per_step"})
 """Measured only where the marker limits them: they take a pass, a price list, or more time."""

@@ -14,10 +14,13 @@ NEEDS_PERF = {
     "perf_baseline_dir": "--perf-baseline-dir",
     "perf_json": "--perf-json",
     "perf_markdown": "--perf-markdown",
+    "perf_history": "--perf-history",
+    "perf_time_limit": "--perf-time-limit",
 }
 
 MARKER_LINE = (
-    "perf(min_speedup, max_time_s, max_llm_calls, max_tokens, max_heap_mb, ..., tolerance={}, baseline=True, seed=0): "
+    "perf(min_speedup, max_time_s, max_llm_calls, max_tokens, max_heap_mb, ..., tolerance={}, baseline=True, seed=0, "
+    "clock='virtual', rounds, warmup, isolate=False): "
     "a performance test, measured by pytest --perf and held against the given limits (max_... or min_... of any "
     "metric) and against its baseline in git; nearest of function, class and module wins, key by key."
 )
@@ -35,6 +38,7 @@ PATHS = {
     "perf_baseline_dir": ("DIR", "directory of the baselines", "baselines"),
     "perf_json": ("FILE", "write all figures and verdicts as JSON", ""),
     "perf_markdown": ("FILE", "write a summary in Markdown", ""),
+    "perf_history": ("FILE", "add all figures to a SQLite file; see: python -m pytest_tinytroupe history", ""),
 }
 
 
@@ -53,6 +57,13 @@ def add_options(parser: pytest.Parser) -> None:
         told = f"default: ini {name}, or {default} in the root directory" if default else f"ini: {name}"
         group.addoption(f"--{name.replace('_', '-')}", metavar=kind, help=f"{text} ({told})")
         parser.addini(name, f"{text}; relative to the root directory", default=default)
+    group.addoption(
+        "--perf-time-limit",
+        metavar="SECONDS",
+        help="longest a fresh process may take for one test, and a measurement wait for the machine "
+        "(default: ini perf_time_limit, or 600)",
+    )
+    parser.addini("perf_time_limit", "longest time of a fresh process, in seconds", default="600")
     parser.addini("perf_strict", "fail the run where baselines are unused", type="bool", default=False)
 
 

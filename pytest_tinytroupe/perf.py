@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from pytest_tinytroupe.metrics import CATALOGUE
@@ -34,9 +34,19 @@ class Perf:
         Whether the run judges them (``--perf``); if not, `compare` asserts by itself.
     measuring
         Whether times count in this pass; under tracemalloc they do not.
+    alone
+        Gives a context in which nothing else of ours is measured or tested on this machine.
     """
 
-    def __init__(self, probe: Probe, *, judged: bool, measuring: bool = True) -> None:
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        judged: bool,
+        measuring: bool = True,
+        alone: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._alone = alone
         self._probe = probe
         self._judged = judged
         self._measuring = measuring
@@ -103,9 +113,10 @@ class Perf:
     ) -> Comparison:
         """Require that the candidate is `min_ratio` times as fast as the baseline, here and now, on any machine.
 
-        Both are timed in turn in this process, in rotated order; what else the machine does falls on both. The test
+        Both are timed in turn in this process, in rotated order; what else the machine does falls on both. What only
+        computes is timed in CPU time, what waits or computes in several threads in real time. The test
         fails unless the lower bound (95 %, bootstrap) of the median of the paired ratios reaches `min_ratio`; as long
-        as the bounds lie on both sides of it, more rounds are taken, up to four times as many.
+        as the bounds lie on both sides of it, the rounds are doubled, up to sixteen times as many.
 
         Parameters
         ----------
@@ -114,7 +125,7 @@ class Perf:
         min_ratio
             Least duration of the baseline over that of the candidate; above 0.
         rounds
-            Rounds to begin with, at least 5.
+            Rounds to begin with, at least 3.
         name
             Of the metric.
 
@@ -128,7 +139,11 @@ class Perf:
             An argument is out of range.
         """
         self._check_name(name)
-        found = compare(baseline_callable, candidate_callable, min_ratio, rounds if self._measuring else QUICK_ROUNDS)
+        if self._measuring:
+            with self._alone():
+                found = compare(baseline_callable, candidate_callable, min_ratio, rounds)
+        else:
+            found = compare(baseline_callable, candidate_callable, min_ratio, QUICK_ROUNDS)
         told = (
             f"{found.ratio:.3g}x as fast (95 % bounds {found.lower:.3g}x to {found.upper:.3g}x, "
             f"{found.rounds} rounds), at least {min_ratio:g}x wanted"

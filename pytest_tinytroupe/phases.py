@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_tinytroupe.fresh_child import Child
     from pytest_tinytroupe.gate import Gate
     from pytest_tinytroupe.marker import PerfMarker
     from pytest_tinytroupe.probe import Probe
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 GATE: pytest.StashKey[Gate] = pytest.StashKey()
 """In the configuration's stash: the run of ``pytest --perf``; missing without it."""
+
+CHILD: pytest.StashKey[Child] = pytest.StashKey()
+"""In the configuration's stash: that this process was started to run one test for another one."""
 
 MARKER: pytest.StashKey[PerfMarker] = pytest.StashKey()
 """In a test's stash: its merged perf marker; missing in other tests."""

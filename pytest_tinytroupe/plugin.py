@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from pytest_tinytroupe import marker
 
         marker.prepare(config, perf_tests)
+    if gate is not None:
+        gate.prepare(items)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -100,6 +100,7 @@ class Probe:
         self.models: Watched[Model] = Watched(_read_model)
         self.worlds: Watched[World] = Watched(_read_world)
         self.people: Watched[Model] = Watched(_read_people)
+        self.runs_on_real_time = False
         self.monitors: list[Any] = []
         self.recorded: list[Metric] = []
         self.limits: dict[str, tuple[LimitKind, float]] = {}
@@ -110,6 +111,8 @@ class Probe:
         """Watch a clock; only virtual ones give exact times."""
         if clock.virtual:
             self.clocks.add(clock)
+        else:
+            self.runs_on_real_time = True
 
     def add_llm(self, model: Model) -> None:
         """Watch a model's counters."""
@@ -119,6 +122,9 @@ class Probe:
     def add_world(self, world: World) -> None:
         """Watch a world's steps and the memories of its people, and let the monitors watch it."""
         self.worlds.add(world)
+        clock = getattr(world, "clock", None)
+        if clock is not None:
+            self.add_clock(clock)
         for monitor in self.monitors:
             monitor.watch(world)
 
@@ -152,6 +158,16 @@ class Probe:
             metric, _, person = key.partition(":")
             if amount:
                 found.setdefault(metric, {})[person] = int(amount)
+        return found
+
+    def by_step(self) -> dict[str, dict[str, int]]:
+        """Return metric name -> number of the step, from 1 -> amount, as far as the worlds keep their turns."""
+        found: dict[str, dict[str, int]] = {}
+        for turn in self.turns():
+            for metric, amount in (("llm_calls", turn.usage.calls), ("tokens", turn.usage.tokens)):
+                if amount:
+                    steps = found.setdefault(metric, {})
+                    steps[str(turn.step + 1)] = steps.get(str(turn.step + 1), 0) + amount
         return found
 
     def verify(self) -> None:

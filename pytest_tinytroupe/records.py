@@ -35,6 +35,9 @@ class Metric:
         machine and its load), ``price`` (depends on the price list).
     better
         Which direction is an improvement.
+    steady
+        Whether a figure of the tier ``process`` or ``wall`` was taken so that it can be held against a baseline all the
+        same: in fresh processes of their own.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Metric:
     unit: str = ""
     tier: Tier = "exact"
     better: Better = "lower"
+    steady: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the metric as JSON types."""
@@ -73,6 +77,8 @@ class Verdict:
         ``(value - baseline) / baseline``; None without a baseline or where that is 0.
     note
         A remark for the reader: why it was not measured, what to do.
+    p_value
+        Of times that were measured again: the chance of a difference like this where nothing changed; else None.
     """
 
     metric: Metric
@@ -83,6 +89,7 @@ class Verdict:
     tolerance: float = 0.0
     change: float | None = None
     note: str = ""
+    p_value: float | None = None
 
     @property
     def failed(self) -> bool:

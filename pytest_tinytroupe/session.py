@@ -1,15 +1,8 @@
-"""One perf test: which passes it takes, in which order, and the rows they leave.
+"""One perf test: takes it through its passes, and raises its verdict.
 
-A test takes up to three passes, each a full set-up, call and teardown with fresh function-scoped fixtures:
-
-``main``
-    The exact metrics, and the memory of the process, which disturbs none of them.
-``sequential``
-    The same body with every world stepping one person after the other; only with ``min_speedup``.
-``heap``
-    The Python heap, under tracemalloc, which slows the code down.
-
-The verdict is raised in the call of the last pass, so that a regression is an ordinary failure of the test.
+Each pass (see `pytest_tinytroupe.passes`) is a full set-up, call and teardown with fresh function-scoped fixtures.
+Times are taken in fresh processes before the last pass, and a test with ``isolate=True`` runs in one as a whole. The
+verdict is raised in the call of the last pass, so that a regression is an ordinary failure of the test.
 """
 
 from __future__ import annotations
@@ -18,31 +11,31 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from pytest_tinytroupe import _pytest_private, xdist
-from pytest_tinytroupe.baseline import BaselineError, entry_of
-from pytest_tinytroupe.cause import PEOPLE, By, cause_of
-from pytest_tinytroupe.gate import REPORT_ATTRIBUTE, Gate
+from pytest_tinytroupe.attaching import adopt, attach, attach_error, error_report, one_set
+from pytest_tinytroupe.baseline import BaselineError
+from pytest_tinytroupe.cause import By, cause_of
+from pytest_tinytroupe.environment import machine_key
+from pytest_tinytroupe.fresh import FreshError, run_fresh
+from pytest_tinytroupe.gate import Gate
 from pytest_tinytroupe.marker import PerfMarker
-from pytest_tinytroupe.metrics import ON_DEMAND
-from pytest_tinytroupe.phases import GATE, MARKER, PROBE, RUN, forget_probe
+from pytest_tinytroupe.measuring_lock import LockError
+from pytest_tinytroupe.metrics import ON_DEMAND, TIMED
+from pytest_tinytroupe.passes import PassName, instruments_of, plan
+from pytest_tinytroupe.phases import CHILD, GATE, MARKER, PROBE, RUN, forget_probe
 from pytest_tinytroupe.probe import Probe, probe_of
-from pytest_tinytroupe.records import Metric, TestRecord, Tier, Timeline, Verdict
+from pytest_tinytroupe.records import Metric, Tier, Timeline, Verdict
 from pytest_tinytroupe.settings import read_settings
+from pytest_tinytroupe.times import metrics_of, settled, take_times
+from pytest_tinytroupe.timing import WARMUP, Run, Timing, enough, expected_s
 from pytest_tinytroupe.verdict import judge_all
-
-if TYPE_CHECKING:
-    from pytest_tinytroupe.instruments import Instrument
-
-PassName = Literal["main", "sequential", "heap"]
-Outcome = Literal["passed", "failed", "skipped", "xfailed", "error"]
 
 
 class TestRun:
-    """One perf test from its first pass to its verdict."""
+    """One perf test from its first pass to its verdict, or, in a child that takes times, to its last round."""
 
     __test__ = False
 
@@ -51,17 +44,22 @@ class TestRun:
         self.item = item
         self.marker = marker
         self.nodeid = xdist.nodeid_of(item)
-        self.passes = plan(marker)
-        self.current: PassName = self.passes[0]
+        self.passes = () if gate.takes_times else plan(marker)
+        self.current: PassName = "main"
         self.body_passed = False
         self._seeded = ""
         self.metrics: dict[PassName, list[Metric]] = {}
+        self.rounds: list[Run] = []
+        self.timing: Timing | None = None
+        self.remarks: dict[str, str] = {}
         self.timelines: list[Timeline] = []
         self.notes: list[str] = []
         self.verdicts: tuple[Verdict, ...] = ()
         self.people: dict[str, dict[str, int]] = {}
+        self.steps: dict[str, dict[str, int]] = {}
         self.limits = marker.limits()
         self.judged = False
+        self.problem = ""
 
     @property
     def file(self) -> str:
@@ -69,9 +67,25 @@ class TestRun:
         return self.nodeid.partition("::")[0]
 
     @property
+    def test(self) -> str:
+        """Id of the test within its file."""
+        return self.nodeid.partition("::")[2]
+
+    @property
     def last(self) -> bool:
-        """Whether this is the last pass."""
-        return self.current == self.passes[-1]
+        """Whether this is the last pass; of rounds nobody knows beforehand."""
+        return self.current == self.passes[-1] if self.passes else False
+
+    def upcoming(self) -> Iterator[PassName]:
+        """Yield the passes, or warm-up and rounds until there are enough of them."""
+        if self.passes:
+            yield from self.passes
+            return
+        for _ in range(WARMUP if self.marker.warmup is None else self.marker.warmup):
+            yield "timed"
+        self.rounds.clear()
+        while not enough(self.rounds, self.marker.rounds):
+            yield "timed"
 
     def begin(self, name: PassName) -> None:
         """Forget what belonged to the pass before."""
@@ -79,6 +93,21 @@ class TestRun:
         self.body_passed = False
         self._seeded = ""
         self.item.stash[PROBE] = Probe()
+
+    def take_times(self) -> None:
+        """Take the times that the marker asks for, in fresh processes.
+
+        Raises
+        ------
+        FreshError, LockError
+            They could not be measured.
+        """
+        try:
+            stored = self.gate.baselines.runs(self.file, self.test) if self.marker.baseline else {}
+        except BaselineError:
+            stored = {}  # the verdict tells
+        self.timing, remarks = take_times(self.gate, self.item, self.marker, stored)
+        self.remarks.update(remarks)
 
     def seed(self, phase: str) -> None:
         """Seed the generator at the first function-scoped fixture and at the call of each pass.
@@ -92,7 +121,7 @@ class TestRun:
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Measure what happens inside: the call of the current pass."""
-        instruments = self._instruments()
+        instruments = instruments_of(self.current, self.marker, probe_of(self.item), self.rounds)
         with ExitStack() as stack:
             if self.current == "sequential":
                 from tinytroupe.engine import force_scheduler
@@ -106,9 +135,11 @@ class TestRun:
         self.metrics[self.current] = [metric for metrics, _, _ in readings for metric in metrics]
         if self.current == "main":
             probe = probe_of(self.item)
-            self.people = probe.by_person()
+            self.people, self.steps = probe.by_person(), probe.by_step()
             self.limits.update({name: [limit] for name, limit in probe.limits.items()})
             self.timelines = [timeline for _, timelines, _ in readings for timeline in timelines]
+            if not probe.worlds.counts().get("steps"):
+                self.remarks["speedup"] = "no world took a step, and only worlds can be told to step sequentially"
         self.notes += [note for _, _, notes in readings for note in notes]
 
     def conclude(self) -> str:
@@ -122,18 +153,24 @@ class TestRun:
 
         main, sequential = self.metrics["main"], self.metrics.get("sequential", [])
         heap = [metric for metric in self.metrics.get("heap", []) if self._wanted(metric.name)]
-        metrics = [*main, *speedup(sequential, main), *heap]
+        times, expected = metrics_of(self.marker.timed, self.timing) if self.timing is not None else ([], {})
+        metrics = [*(each for each in main if self._means_something(each)), *speedup(sequential, main), *heap, *times]
         stored: dict[str, float] = {}
-        before: By = {}
+        before: tuple[By, By] = {}, {}
         must_have: list[Tier] = []
         problem = ""
         if self.marker.baseline:
-            baselines, test = self.gate.baselines, self.nodeid.partition("::")[2]
+            baselines = self.gate.baselines
             try:
-                stored, before = baselines.stored(self.file, test), baselines.people(self.file, test)
+                stored = {**baselines.stored(self.file, self.test), **expected}
+                before = baselines.causes(self.file, self.test)
+                runs = baselines.runs(self.file, self.test).get(machine_key())
+                if runs and not self.marker.timed:  # the test does not ask any more, which must not go unnoticed
+                    stored["cpu_s"] = expected_s("cpu_s", runs, runs[0].calibration_s)
                 if self.gate.settings.must_have:
                     # Another machine's heap says nothing here; that this one has no figures yet is no test's fault.
-                    must_have = ["exact"] if baselines.other_environments(self.file, test) else ["exact", "heap"]
+                    known_elsewhere = baselines.other_environments(self.file, self.test)
+                    must_have = ["exact"] if known_elsewhere else ["exact", "heap", "process"]
             except BaselineError as error:
                 problem = str(error)
         verdicts = judge_all(
@@ -151,50 +188,23 @@ class TestRun:
     def _wanted(self, name: str) -> bool:
         return name not in ON_DEMAND or self.marker.wants(name)
 
-    def _explained(self, verdict: Verdict, before: By) -> Verdict:
+    def _means_something(self, metric: Metric) -> bool:
+        # On wall time the main pass is the first, cold one; the time of a test is its wall_s then.
+        return metric.name != "time_s" or self.marker.clock == "virtual" or self.marker.wants("time_s")
+
+    def _explained(self, verdict: Verdict, before: tuple[By, By]) -> Verdict:
         """Say who is behind a regression, or why there is no figure, where that is known."""
+        if self.timing is not None:
+            verdict = settled(verdict, self.timing, self.gate.family)
         name, note = verdict.metric.name, verdict.note
         if verdict.status in ("regressed", "over limit"):
-            note = cause_of(name, self.people, before) or note
-        elif verdict.status == "unmeasured":
+            note = cause_of(name, self.people, before[0], self.steps, before[1]) or note
+        elif verdict.status == "unmeasured" and all(name != each.name for each in self.metrics["main"]):
             told = [each.partition(": ")[2] for each in self.notes if each.startswith(f"{name}: ")]
             note = told[0] if told else note
+        if verdict.status == "new" or name not in TIMED:
+            note = note or self.remarks.get(name, "")
         return replace(verdict, note=note)
-
-    def _instruments(self) -> list[Instrument]:
-        # Imported here: without --perf nobody needs them.
-        from pytest_tinytroupe.instruments.exact import Exact
-
-        if self.current == "heap":
-            from pytest_tinytroupe.instruments.heap import Heap
-
-            return [Heap(probe_of(self.item) if self.marker.wants("memory_growth_mb_per_step") else None)]
-        if self.current == "sequential":
-            return [Exact(probe_of(self.item))]
-        from pytest_tinytroupe.instruments.process import Process
-        from pytest_tinytroupe.instruments.recorded import Recorded
-
-        probe = probe_of(self.item)
-        instruments: list[Instrument] = [Process(), Exact(probe), Recorded(probe)]
-        if self.marker.wants("cost_usd"):
-            from pytest_tinytroupe.instruments.cost import Cost
-
-            instruments.append(Cost(probe))
-        if probe.monitors:
-            from pytest_tinytroupe.instruments.memories import Memories
-
-            instruments.append(Memories(probe))
-        return instruments
-
-
-def plan(marker: PerfMarker) -> tuple[PassName, ...]:
-    """Return the passes that a marker asks for, in order."""
-    passes: list[PassName] = ["main"]
-    if marker.wants("speedup"):
-        passes.append("sequential")
-    if marker.baseline or marker.wants("heap_mb") or marker.wants("memory_growth_mb_per_step"):
-        passes.append("heap")
-    return tuple(passes)
 
 
 def start(config: pytest.Config) -> None:
@@ -207,7 +217,8 @@ def start(config: pytest.Config) -> None:
     """
     settings = read_settings(config)
     gate = Gate(settings, config)
-    if not xdist.is_worker(config) and not config.option.collectonly:
+    on_behalf = xdist.is_worker(config) or CHILD in config.stash
+    if not on_behalf and not config.option.collectonly:
         gate.begin()
         # Workers may start elsewhere, and take over the options as they are now.
         config.option.perf_baseline_dir = str(settings.baseline_dir)
@@ -216,22 +227,60 @@ def start(config: pytest.Config) -> None:
 
 
 def run_test(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Take a perf test through its passes and log one set of reports."""
-    run = TestRun(item.config.stash[GATE], item, item.stash[MARKER])
+    """Measure a perf test and log one set of reports."""
+    gate, marker = item.config.stash[GATE], item.stash[MARKER]
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    taken: list[list[pytest.TestReport]] = []
+    if marker.isolate and gate.child is None:
+        reports = _isolated(gate, item, nextitem)
+    else:
+        reports = _measured(TestRun(gate, item, marker), nextitem)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _isolated(gate: Gate, item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+    """Run a test alone in a fresh process: its reports are the test's."""
+    limit_s = gate.settings.time_limit_s
+    problem = ""
+    try:
+        reports = run_fresh(item, "whole", time_limit_s=limit_s, shares=gate.locks, family=gate.family)
+        for report in reports:
+            adopt(report, xdist.worker_name(gate.config))
+            report.nodeid = item.nodeid
+    except FreshError as error:
+        problem = f"perf: the test could not be measured in a process of its own: {error}"
+    if problem:
+        reports = [error_report(item, problem)]
+        attach_error(item, reports[0])
+    # Tests before this one have left standing what this one would have used.
+    failed_teardown = _pytest_private.tear_down_to(item, nextitem)
+    return reports if failed_teardown is None else [*reports, failed_teardown]
+
+
+def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+    """Take a test through its passes in this process."""
+    item, taken = run.item, list[list[pytest.TestReport]]()
     item.stash[RUN] = run
     randomness = random.getstate()
     try:
-        for name in run.passes:
+        for name in run.upcoming():
             run.begin(name)
-            # Only what belongs to this function is torn down between passes: its module's fixtures stay.
-            reports = _pytest_private.run_phases(item, nextitem if run.last else item.parent)
+            try:
+                if run.last and run.marker.timed:
+                    run.take_times()
+                with run.gate.sharing():
+                    # Only what belongs to this function is torn down between passes: its module's fixtures stay.
+                    reports = _pytest_private.run_phases(item, nextitem if run.last else item.parent)
+            except (FreshError, LockError) as error:
+                run.problem = f"perf: the test could not be measured: {error}"
+            if run.problem:
+                reports = [error_report(item, run.problem)]
             taken.append(reports)
             stopped = bool(item.session.shouldstop or item.session.shouldfail)
             if stopped or not run.body_passed or reports[-1].failed:
                 break
-        if not run.last:
+        if not run.last or run.problem:
             failed_teardown = _pytest_private.tear_down_to(item, nextitem)
             if failed_teardown is not None:
                 taken[-1].append(failed_teardown)
@@ -239,75 +288,6 @@ def run_test(item: pytest.Item, nextitem: pytest.Item | None) -> None:
         random.setstate(randomness)
         del item.stash[RUN]
         forget_probe(item)
-    reports = _one_set(run, taken)
-    _attach(run, reports, taken[0])
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-
-
-def _one_set(run: TestRun, taken: list[list[pytest.TestReport]]) -> list[pytest.TestReport]:
-    """Return the reports of the last pass taken, with the durations of all passes."""
-    reports = taken[-1]
-    for report in reports:
-        twins = [twin for earlier in taken[:-1] for twin in earlier if twin.when == report.when]
-        report.duration += sum(twin.duration for twin in twins)
-        report.start = min([report.start, *(twin.start for twin in twins)])
-        if report.failed and len(run.passes) > 1 and not run.judged:
-            text = f"This happened in the {run.current} pass (pass {len(taken)} of {len(run.passes)})."
-            if run.current == "sequential":
-                text += (
-                    " min_speedup runs the body once more with worlds stepping sequentially: it has to hold in both"
-                    " modes. Keep assertions about time in the marker (max_time_s), which judges the main pass."
-                )
-            report.sections.append(("perf", text))
-    call = next((report for report in reports if report.when == "call"), None)
-    if call is not None and call.passed and not run.judged:
-        call.outcome = "failed"
-        call.longrepr = f"perf: not judged: the test ended after its {run.current} pass, before {run.passes[-1]}"
+    reports = one_set(run, taken)
+    attach(run, reports, taken[0])
     return reports
-
-
-def _attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.TestReport]) -> None:
-    """Hang the test's rows on its report."""
-    carrier = next((report for report in reports if report.when == "call"), reports[0])
-    if carrier.when == "setup" and carrier.passed:  # --setup-only: there was no call
-        return
-    outcome = _outcome(reports)
-    duration_s = next((report.duration for report in main if report.when == "call"), 0.0)
-    verdicts, timelines = run.verdicts, tuple(run.timelines)
-    record = TestRecord(
-        run.nodeid,
-        outcome,
-        duration_s,
-        verdicts,
-        timelines,
-        tuple(run.notes),
-        xdist.worker_name(run.gate.config),
-        line=(run.item.location[1] or 0) + 1,
-        people=_busiest(run.people),
-    )
-    entry = None
-    if outcome == "passed" and run.marker.baseline:
-        entry = entry_of(run.file, run.nodeid.partition("::")[2], verdicts, run.people).to_json()
-    properties = [(f"perf_{each.metric.name}", each.metric.value) for each in verdicts if each.metric.value is not None]
-    for report in reports:  # JUnit takes them from whichever it sees last
-        report.user_properties += properties
-    setattr(carrier, REPORT_ATTRIBUTE, {"record": record.to_json(), "entry": entry})
-
-
-def _busiest(people: By) -> tuple[tuple[str, int, int], ...]:
-    calls, tokens = people.get("llm_calls", {}), people.get("tokens", {})
-    ranked = sorted(calls, key=lambda name: (-calls[name], name))[:PEOPLE]
-    return tuple((name, calls[name], tokens.get(name, 0)) for name in ranked)
-
-
-def _outcome(reports: list[pytest.TestReport]) -> Outcome:
-    if any(report.failed and report.when != "call" for report in reports):
-        return "error"
-    if any(report.failed for report in reports):
-        return "failed"
-    skipped = [report for report in reports if report.skipped]
-    if skipped:
-        return "xfailed" if hasattr(skipped[0], "wasxfail") else "skipped"
-    return "passed"

@@ -30,8 +30,10 @@ class Settings:
         Directory of the HTML report; None where none is wanted.
     baseline_dir
         Root directory of the baseline files.
-    json_file, markdown_file
-        Where figures and a summary are written; None where they are not wanted.
+    time_limit_s
+        How long a fresh process may take for one test, and how long a measurement waits for the machine.
+    json_file, markdown_file, history_file
+        Where figures, a summary and the history are written; None where they are not wanted.
     """
 
     update: Update
@@ -40,8 +42,10 @@ class Settings:
     must_have: bool
     report_dir: Path | None
     baseline_dir: Path
+    time_limit_s: float
     json_file: Path | None
     markdown_file: Path | None
+    history_file: Path | None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -70,8 +74,10 @@ def read_settings(config: pytest.Config) -> Settings:
         must_have=in_ci() and not update,
         report_dir=report_dir,
         baseline_dir=baseline_dir,
+        time_limit_s=_seconds(config, "perf_time_limit"),
         json_file=_directory(config, "perf_json"),
         markdown_file=_directory(config, "perf_markdown"),
+        history_file=_directory(config, "perf_history"),
     )
 
 
@@ -103,6 +109,19 @@ def check_writable(directory: Path, option: str, remedy: str) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise pytest.UsageError(f"{option}: cannot write to {directory} ({reason}); {remedy}") from error
+
+
+def _seconds(config: pytest.Config, name: str) -> float:
+    given = config.getoption(name)
+    text = config.getini(name) if given is None else given
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        option = f"--{name.replace('_', '-')}"
+        raise pytest.UsageError(f"{option} (ini {name}) must be a number of seconds above 0, not {text!r}")
+    return seconds
 
 
 def _directory(config: pytest.Config, name: str) -> Path | None:

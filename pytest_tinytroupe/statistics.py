@@ -1,4 +1,4 @@
-"""Statistics of paired measurements. Pure functions, seeded: the same numbers give the same answer."""
+"""Statistics of repeated measurements. Pure functions, seeded: the same numbers give the same answer."""
 
 from __future__ import annotations
 
@@ -61,3 +61,50 @@ def bootstrap_bounds(
     medians = sorted(median(rng.choices(values, k=count)) for _ in range(resamples))
     low = min(int((1 - confidence) * resamples), resamples - 1)
     return medians[low], medians[resamples - 1 - low]
+
+
+def student_t_tail(t: float, freedom: int) -> float:
+    """Return the probability that Student's t with so many degrees of freedom exceeds `t`.
+
+    The finite series for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+
+    Raises
+    ------
+    ValueError
+        There is no degree of freedom.
+    """
+    if freedom < 1:
+        raise ValueError(f"need at least one degree of freedom, not {freedom}")
+    angle = math.atan2(t, math.sqrt(freedom))
+    cosine_squared, odd = math.cos(angle) ** 2, freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for step in range(freedom // 2):
+        total += term
+        term *= cosine_squared * ((2 * step + 2) / (2 * step + 3) if odd else (2 * step + 1) / (2 * step + 2))
+    between = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+    return min(max((1 - between) / 2, 0.0), 1.0)
+
+
+def holm(p_values: Sequence[float], significance: float, family: int = 0) -> list[bool]:
+    """Return which hypotheses are rejected so that the chance of any wrong rejection is at most `significance`.
+
+    The step-down method of Holm (1979): the smallest p-value is held against ``significance / m``, the next one against
+    ``significance / (m - 1)``, and so on up to the first that is larger.
+
+    Parameters
+    ----------
+    p_values
+        One a hypothesis.
+    significance
+        Chance of any wrong rejection.
+    family
+        Number m of hypotheses where it is larger than that of `p_values`: the others count as never rejected.
+    """
+    family = max(family, len(p_values))
+    rejected = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        if p_values[place] > significance / (family - rank):
+            break
+        rejected[place] = True
+    return rejected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +14,20 @@ from statistics import median
 from pytest_tinytroupe.statistics import bootstrap_bounds, paired_ratios
 
 ROUNDS = 15
-MORE = 4
-"""At most so many times the rounds are taken while it is undecided."""
+MORE = 16
+"""At most so many times the rounds are taken while it is undecided; it is looked at each time they have doubled."""
 
 SAMPLE_S = 2e-3
 """A sample lasts at least this long: shorter ones are mostly the timer's own noise."""
 
 MAX_LOOPS = 100_000
+
+COMPUTING = (0.9, 1.1)
+"""CPU time over real time of a function that computes in one thread and waits for nothing."""
+
+TRIES = 5
+
+Timer = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ def compare(
     candidate: Callable[[], object],
     min_ratio: float,
     rounds: int,
-    timer: Callable[[], float] = time.perf_counter,
+    timer: Timer | None = None,
 ) -> Comparison:
     """Time both in turn; see `Perf.compare`."""
     for each in (baseline, candidate):
@@ -65,13 +73,16 @@ def compare(
         raise ValueError(f"min_ratio must be a finite number above 0, not {min_ratio!r}")
     if rounds < 3:
         raise ValueError(f"a comparison takes at least 3 rounds, not {rounds!r}")
+    if timer is None:
+        timer = timer_for(baseline, candidate)
     loops = [_loops(each, timer) for each in (baseline, candidate)]
     took: tuple[list[float], list[float]] = ([], [])
+    look = rounds
     collecting = gc.isenabled()
     gc.disable()
     try:
         while True:
-            for _ in range(rounds):
+            while len(took[0]) < look:
                 # Whoever goes first may find a colder cache or a later slice of the scheduler: take turns.
                 order = (0, 1) if len(took[0]) % 2 == 0 else (1, 0)
                 for which in order:
@@ -79,14 +90,39 @@ def compare(
                 gc.collect(0)
             ratios = paired_ratios(*took)
             lower, upper = bootstrap_bounds(ratios)
-            if not lower < min_ratio <= upper or len(ratios) >= rounds * MORE:
+            if not lower < min_ratio <= upper or look >= rounds * MORE:
                 return Comparison(median(ratios), lower, upper, len(ratios), min_ratio)
+            look *= 2
     finally:
         if collecting:
             gc.enable()
 
 
-def _loops(function: Callable[[], object], timer: Callable[[], float]) -> int:
+def timer_for(*functions: Callable[[], object]) -> Timer:
+    """Return the clock that tells most about these functions: CPU time where all of them only compute, else real time.
+
+    What else the machine does takes slices of real time, of CPU time hardly any. But a function that waits, or that
+    computes in several threads at once, is worth its real time.
+    """
+    if sys.platform == "win32":  # where CPU time advances in steps of 16 ms
+        return time.perf_counter
+    return time.process_time if all(_computes(each) for each in functions) else time.perf_counter
+
+
+def _computes(function: Callable[[], object]) -> bool:
+    loops = _loops(function, time.perf_counter)
+    shares = []
+    for _ in range(TRIES):
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        for _ in range(loops):
+            function()
+        cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+        shares.append(cpu_s / max(wall_s, 1e-9))
+    # The least disturbed try: others on the machine only lower the share.
+    return COMPUTING[0] <= max(shares) <= COMPUTING[1]
+
+
+def _loops(function: Callable[[], object], timer: Timer) -> int:
     """Return how often to call a function for one sample; also warms it up."""
     function()
     loops = 1
@@ -98,7 +134,7 @@ def _loops(function: Callable[[], object], timer: Callable[[], float]) -> int:
     return loops
 
 
-def _time(function: Callable[[], object], loops: int, timer: Callable[[], float]) -> float:
+def _time(function: Callable[[], object], loops: int, timer: Timer) -> float:
     start = timer()
     for _ in range(loops):
         function()

@@ -39,6 +39,6 @@ def _warm() -> None:
 @pytest.fixture
 def pytester(_warm: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """The built-in `pytester`, several times as fast: hypothesis would be imported anew by each run inside it."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio")
     monkeypatch.setenv("COLUMNS", "120")
     return pytester

@@ -10,9 +10,16 @@ POINTS = 600
 
 
 class Process:
-    """Measures resident memory during the call."""
+    """Measures resident memory during the call.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    steady
+        Whether nothing else has run in this process, so that the peak can be held against a baseline.
+    """
+
+    def __init__(self, *, steady: bool = False) -> None:
+        self._steady = steady
         self._mark = HighWaterMark()
         self._sampler = TimelineSampler(limit=POINTS)
 
@@ -30,5 +37,5 @@ class Process:
         """Return the peak and the curve."""
         points = tuple((round(t, 4), round(value, 3)) for t, value in self._sampler.values)
         marks = tuple((round(t, 4), label) for t, label in self._sampler.marks)
-        peak = Metric("peak_memory_mb", round(self._mark.peak_mb, 3), "MB", tier="process")
+        peak = Metric("peak_memory_mb", round(self._mark.peak_mb, 3), "MB", tier="process", steady=self._steady)
         return [peak], [Timeline("process memory", "MB", points, marks)], [f"peak_memory_mb: {self._mark.method}"]

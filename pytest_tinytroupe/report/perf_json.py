@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pytest_tinytroupe.baseline import environment_key
+from pytest_tinytroupe.environment import environment_key
 from pytest_tinytroupe.records import SessionReport
 from tinytroupe.runtime.files import write_atomically
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.records import TestRecord, Verdict
 from pytest_tinytroupe.report.github import error_lines, on_github
 from pytest_tinytroupe.report.text import HEADINGS, accept_command, align, headline, row
@@ -107,6 +108,11 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     if not gate.settings.update:
         _announce(terminal, passed, "improved", "improved; keep it with")
         _announce(terminal, passed, "new", "new, without a baseline; keep it with")
+        if gate.without_times:
+            count = "1 test" if len(gate.without_times) == 1 else f"{len(gate.without_times)} tests"
+            terminal.write_line(
+                f"times of {count} held against nothing: no baseline of this machine ({machine_key()})", yellow=True
+            )
     _write_unused(terminal, gate)
     for what, path in gate.written:
         terminal.write_line(f"{what + ':':<10} {path}")

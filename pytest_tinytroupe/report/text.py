@@ -26,6 +26,17 @@ def number(value: float | None, unit: str = "", digits: int = 6) -> str:
     return text if not unit else f"{text}{unit}" if unit == "x" else f"{text} {unit}"
 
 
+def telling_digits(value: float | None, other: float | None, digits: int = 6) -> int:
+    """Return how many significant digits it takes until two values that differ are written differently.
+
+    >>> telling_digits(50.0, 50.0), telling_digits(50.0, 50.00000001)
+    (6, 10)
+    """
+    while value != other and digits < 17 and number(value, digits=digits) == number(other, digits=digits):
+        digits += 1
+    return digits
+
+
 def change_of(verdict: Verdict) -> str:
     """Write the change against the baseline: in percent, or as a difference where the baseline is 0."""
     value, baseline = verdict.metric.value, verdict.baseline
@@ -49,7 +60,8 @@ def limit_of(verdict: Verdict) -> str:
 def row(verdict: Verdict) -> Row:
     """Return a verdict as the cells of a line."""
     unit = verdict.metric.unit
-    digits = 6 if verdict.metric.tier == "exact" else 4  # more would pretend to a precision that is not there
+    # More would pretend to a precision that is not there; yet what differs must not look the same.
+    digits = telling_digits(verdict.metric.value, verdict.baseline) if verdict.metric.tier == "exact" else 4
     return (
         verdict.metric.name,
         number(verdict.metric.value, unit, digits),
@@ -126,10 +138,14 @@ def summary_of(verdict: Verdict) -> str:
     name, unit = verdict.metric.name, verdict.metric.unit
     measured = number(verdict.metric.value, unit)
     if verdict.status == "over limit":
-        kind = "max" if verdict.limit_kind == "max" else "min"
-        return f"{name} over limit: {measured}, {kind} {number(verdict.limit, unit)}"
+        word = "over" if verdict.limit_kind == "max" else "below"
+        limit = number(verdict.limit, unit, telling_digits(verdict.metric.value, verdict.limit))
+        measured = number(verdict.metric.value, unit, telling_digits(verdict.metric.value, verdict.limit))
+        return f"{name} {word} limit: {measured}, {verdict.limit_kind} {limit}"
     if verdict.status == "regressed":
-        return f"{name} regressed: {measured}, baseline {number(verdict.baseline, unit)} ({change_of(verdict)})"
+        digits = telling_digits(verdict.metric.value, verdict.baseline)
+        measured, baseline = (number(each, unit, digits) for each in (verdict.metric.value, verdict.baseline))
+        return f"{name} regressed: {measured}, baseline {baseline} ({change_of(verdict)})"
     if verdict.status == "no baseline":
         return f"{name} has no baseline: {measured}"
     return f"{name} was not measured"
@@ -141,7 +157,7 @@ def headline(verdicts: Sequence[Verdict], limit: int = 6) -> str:
         verdict.metric
         for verdict in verdicts
         if verdict.metric.value is not None
-        and verdict.metric.tier in ("exact", "heap", "ratio", "price")
+        and (verdict.metric.steady or verdict.metric.tier in ("exact", "heap", "ratio", "price"))
         and (verdict.metric.name not in CATALOGUE or CATALOGUE[verdict.metric.name].headline)
     ]
     return ", ".join(_figure(metric) for metric in shown[:limit])

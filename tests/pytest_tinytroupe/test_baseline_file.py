@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tinytroupe import baseline
-from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry, dump, entry_of, environment_key, load
+from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry, dump, entry_of, load
+from pytest_tinytroupe.environment import environment_key, machine_key
 from pytest_tinytroupe.records import Metric
+from pytest_tinytroupe.timing import Run
 from pytest_tinytroupe.verdict import judge
 
 HERE = environment_key()
@@ -30,7 +32,7 @@ def test_update_then_read(tmp_path):
     text = path.read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert json.loads(text) == {
-        "schema": 1,
+        "schema": 2,
         "tests": {"test_a": {"exact": {"llm_calls": 3, "time_s": 1.5}, "heap": {HERE: {"heap_mb": 1.0}}}},
     }
     assert os.listdir(path.parent) == ["test_x.json"]  # no temporary file stays
@@ -80,7 +82,19 @@ def test_entry_of_keeps_only_what_means_the_same_tomorrow():
         Metric("tokens", None),
     ]
     kept = entry_of("a.py", "t", [judge(metric) for metric in metrics])
-    assert (kept.exact, kept.heap) == ({"llm_calls": 3}, {"heap_mb": 1.5})
+    assert (kept.exact, kept.heap, kept.process, kept.wall) == ({"llm_calls": 3}, {"heap_mb": 1.5}, {}, ())
+    assert Entry.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+
+
+def test_entry_of_keeps_what_fresh_processes_measured():
+    metrics = [
+        Metric("cpu_s", 0.5, "s", tier="wall", steady=True),
+        Metric("peak_memory_mb", 90.0, "MB", tier="process", steady=True),
+    ]
+    runs = [Run(0.5, 0.25, 0.015)] * 9
+    kept = entry_of("a.py", "t", [judge(metric) for metric in metrics], {}, {"llm_calls": {"1": 3}}, runs)
+    assert (kept.exact, kept.process, kept.steps) == ({}, {"peak_memory_mb": 90.0}, {"llm_calls": {"1": 3}})
+    assert (kept.machine, kept.wall) == (machine_key(), ("0.5 0.25 0.015",) * 9)
     assert Entry.from_json(json.loads(json.dumps(kept.to_json()))) == kept
 
 
@@ -103,6 +117,16 @@ BAD = {
     "figure infinite": b'{"schema": 1, "tests": {"t": {"exact": {"m": 1e999}}}}',
     "heap without environment": b'{"schema": 1, "tests": {"t": {"heap": {"heap_mb": 1.0}}}}',
     "deep": b"[" * 100_000,
+    "schema -1": b'{"schema": -1, "tests": {}}',
+    "schema 1.5": b'{"schema": 1.5, "tests": {}}',
+    "unknown part": b'{"schema": 2, "tests": {"t": {"exakt": {}}}}',
+    "wall no list": b'{"schema": 2, "tests": {"t": {"wall": {"m": "1 1 1"}}}}',
+    "wall empty": b'{"schema": 2, "tests": {"t": {"wall": {"m": []}}}}',
+    "wall numbers": b'{"schema": 2, "tests": {"t": {"wall": {"m": [1, 1, 1]}}}}',
+    "wall two numbers": b'{"schema": 2, "tests": {"t": {"wall": {"m": ["1 1"]}}}}',
+    "wall zero": b'{"schema": 2, "tests": {"t": {"wall": {"m": ["0 0 1"]}}}}',
+    "process without environment": b'{"schema": 2, "tests": {"t": {"process": {"peak_memory_mb": 1.0}}}}',
+    "steps no figures": b'{"schema": 2, "tests": {"t": {"steps": {"llm_calls": {"1": "x"}}}}}',
 }
 
 
@@ -120,10 +144,78 @@ def test_a_file_that_makes_no_sense_is_refused_and_left_alone(tmp_path, content)
     assert path.read_bytes() == content
 
 
+OLD = {
+    "schema": 1,
+    "tests": {
+        "test_a": {
+            "exact": {"llm_calls": 3},
+            "heap": {HERE: {"heap_mb": 1.0}},
+            "people": {"llm_calls": {"Lisa": 3}},
+        },
+        "test_b": {"exact": {"llm_calls": 9}},
+    },
+}
+
+
+def test_a_file_of_the_first_schema_is_read_and_an_update_writes_it_anew(tmp_path):
+    path = tmp_path / "tests" / "test_x.json"
+    path.parent.mkdir()
+    path.write_text(dump(OLD), encoding="utf-8")
+    assert Baselines(tmp_path).stored("tests/test_x.py", "test_a") == {"llm_calls": 3, "heap_mb": 1.0}
+    assert Baselines(tmp_path).causes("tests/test_x.py", "test_a") == ({"llm_calls": {"Lisa": 3}}, {})
+    assert Baselines(tmp_path).runs("tests/test_x.py", "test_a") == {}
+    assert path.read_text(encoding="utf-8") == dump(OLD)  # reading changes nothing
+
+    people = {"llm_calls": {"Lisa": 3}}
+    same = Entry("tests/test_x.py", "test_a", HERE, {"llm_calls": 3}, {"heap_mb": 1.0}, people)
+    assert Baselines(tmp_path).update([same]) == [path]
+    assert json.loads(path.read_text(encoding="utf-8")) == {**OLD, "schema": 2}
+    assert Baselines(tmp_path).update([same]) == []
+
+
+def timed(*lines, machine="m", process=None):
+    return Entry("tests/test_x.py", "test_a", HERE, process=process or {}, machine=machine, wall=lines)
+
+
+def test_machines_and_environments_share_one_file(tmp_path):
+    Baselines(tmp_path).update(
+        [timed("1 1 1", "2 2 2"), timed("3 3 3", machine="other", process={"peak_memory_mb": 9.0})]
+    )
+    assert Baselines(tmp_path).runs("tests/test_x.py", "test_a") == {
+        "m": (Run(1, 1, 1), Run(2, 2, 2)),
+        "other": (Run(3, 3, 3),),
+    }
+    assert Baselines(tmp_path).stored("tests/test_x.py", "test_a") == {"peak_memory_mb": 9.0}
+    Baselines(tmp_path).update([timed("4 4 4")])
+    assert sorted(Baselines(tmp_path).runs("tests/test_x.py", "test_a")) == ["m", "other"]
+    # No longer isolated, no longer timed: nowhere.
+    Baselines(tmp_path).update([timed()])
+    assert load(tmp_path / "tests" / "test_x.json")["tests"]["test_a"] == {"exact": {}}
+
+
+@pytest.mark.parametrize(("peak", "changes"), [(102.9, False), (103.1, True), (97.1, False), (96.9, True)])
+def test_a_peak_that_still_holds_is_kept(tmp_path, peak, changes):
+    Baselines(tmp_path).update([timed(process={"peak_memory_mb": 100.0})])
+    assert bool(Baselines(tmp_path).update([timed(process={"peak_memory_mb": peak})])) is changes
+
+
+def test_only_new_figures_fill_what_is_missing_at_every_depth(tmp_path):
+    Baselines(tmp_path).update([entry(heap=1.0, llm_calls=3)])
+    more = Entry("tests/test_x.py", "test_a", HERE, {"llm_calls": 9, "tokens": 5}, {"heap_mb": 7.0, "more_mb": 2.0})
+    Baselines(tmp_path).update([more, timed("1 1 1")], only_new=True)
+    assert load(tmp_path / "tests" / "test_x.json")["tests"]["test_a"] == {
+        "exact": {"llm_calls": 3, "tokens": 5},
+        "heap": {HERE: {"heap_mb": 1.0, "more_mb": 2.0}},
+        "wall": {"m": ["1 1 1"]},
+    }
+    Baselines(tmp_path).update([timed("2 2 2")], only_new=True)
+    assert Baselines(tmp_path).runs("tests/test_x.py", "test_a") == {"m": (Run(1, 1, 1),)}
+
+
 def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
     path = tmp_path / "test_x.json"
-    path.write_text('{"schema": 2, "tests": []}', encoding="utf-8")
-    with pytest.raises(BaselineError, match=r"schema 2 is newer than 1; upgrade"):
+    path.write_text('{"schema": 3, "tests": []}', encoding="utf-8")
+    with pytest.raises(BaselineError, match=r"schema 3 is newer than 2; upgrade"):
         load(path)
 
 

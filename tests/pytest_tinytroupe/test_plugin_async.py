@@ -68,8 +68,9 @@ VARIANTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_coroutines_are_timed_to_their_end(pytester, variant):
+def test_coroutines_are_timed_to_their_end(pytester, variant, monkeypatch):
     mark, extra, args, needs = VARIANTS[variant]
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
     for module in needs:
         pytest.importorskip(module, reason=f"{module} is not installed: async tests with it were not tried")
     pytester.makepyfile(test_it=TEST.format(mark=mark, extra=extra))

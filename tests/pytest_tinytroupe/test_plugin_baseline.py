@@ -159,8 +159,8 @@ def test_baseline_false_keeps_none(project):
     ("content", "message", "xdist"),
     [
         ("<<<<<<< HEAD", "perf: baseline *test_it.json: not valid JSON (*; restore it from version control*", []),
-        ('{"schema": 2}', "perf: baseline *test_it.json: schema 2 is newer than 1; upgrade pytest-tinytroupe", []),
-        ('{"schema": 2}', "perf: baseline *test_it.json: schema 2 is newer than 1; upgrade pytest-tinytroupe", ["-n2"]),
+        ('{"schema": 3}', "perf: baseline *test_it.json: schema 3 is newer than 2; upgrade pytest-tinytroupe", []),
+        ('{"schema": 3}', "perf: baseline *test_it.json: schema 3 is newer than 2; upgrade pytest-tinytroupe", ["-n2"]),
     ],
     ids=["corrupt", "future", "future-xdist"],
 )

@@ -98,7 +98,7 @@ def test_speedup_lost_is_found(pytester):
     )
     result = run(pytester, "--perf")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["perf: speedup over limit: 1x, min 3x"])
+    result.stdout.fnmatch_lines(["perf: speedup below limit: 1x, min 3x"])
 
 
 def test_worlds_are_on_virtual_time_and_gone_afterwards(pytester):

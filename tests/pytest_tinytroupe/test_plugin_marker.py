@@ -24,10 +24,60 @@ def test_limits_are_named_like_metrics():
 
 
 def test_every_metric_has_both_limits_and_the_registered_line_names_the_usual_keywords():
-    assert set(KEYWORDS) - set(LIMITS) == {"tolerance", "baseline", "seed"}
+    assert set(KEYWORDS) - set(LIMITS) == {
+        *("tolerance", "baseline", "seed", "clock", "rounds", "warmup", "isolate"),
+        "p95_turn_latency_s",
+    }
     assert {name[4:] for name in LIMITS} == set(CATALOGUE)
     named = ("min_speedup", "max_time_s", "max_llm_calls", "max_tokens", "max_heap_mb", "tolerance", "baseline", "seed")
     assert all(keyword in MARKER_LINE for keyword in named)
+
+
+@pytest.mark.parametrize(
+    ("marker", "timed"),
+    [
+        (PerfMarker(), ()),
+        (PerfMarker({"max_time_s": 1, "max_heap_mb": 1}), ()),
+        (PerfMarker({"max_cpu_s": 1}), ("cpu_s",)),
+        (PerfMarker({"min_wall_s": 1}), ("wall_s",)),
+        (PerfMarker(tolerance={"cpu_s": 0.15}), ("cpu_s",)),
+        (PerfMarker(clock="wall"), ("wall_s", "cpu_s")),
+    ],
+)
+def test_times_are_taken_on_wall_time_and_where_they_are_asked_for(marker, timed):
+    assert marker.timed == timed
+
+
+def test_a_metrics_bare_name_is_its_upper_limit_and_what_is_near_wins(pytester):
+    pytester.makeconftest(
+        """
+        from pytest_tinytroupe.marker import read_marker
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                marker = read_marker(item)
+                print(item.name, dict(marker.thresholds), marker.clock, marker.rounds, marker.isolate)
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        pytestmark = pytest.mark.perf(p95_turn_latency_s=2, isolate=True)
+        def test_far(): pass
+        @pytest.mark.perf(max_p95_turn_latency_s=1)
+        def test_near(): pass
+        @pytest.mark.perf(p95_turn_latency_s=None, isolate=False, clock="wall", rounds=3)
+        def test_other(): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("--collect-only", *QUIET[:-1])
+    result.stdout.fnmatch_lines(
+        [
+            "test_far {'max_p95_turn_latency_s': 2} virtual None True",
+            "test_near {'max_p95_turn_latency_s': 1} virtual None True",
+            "test_other {} wall 3 False",
+        ]
+    )
 
 
 def test_the_nearest_marker_wins_key_by_key(pytester):
@@ -87,7 +137,22 @@ BAD = {
     "tolerance={'heap_mb': -1}": "the share of heap_mb must be a finite number",
     "tolerance={'heap_mb': True}": "the share of heap_mb must be a finite number",
     "tolerance={1: 0.1}": "1 is not the name of a metric",
-    "tolerance={'peak_memory_mb': 0.1}": "peak_memory_mb keeps no baseline",
+    "tolerance={'cost_usd': 0.1}": "cost_usd keeps no baseline",
+    "tolerance={'peak_memory_mb': 0.1}": "tolerance of peak_memory_mb: it keeps no baseline but with isolate=True",
+    "clock='real'": "must be 'virtual' or 'wall'",
+    "clock=None": "must be 'virtual' or 'wall'",
+    "isolate=1": "must be True or False",
+    "rounds=0, clock='wall'": "perf(rounds=0): must be a whole number, at least 1",
+    "rounds=True, clock='wall'": "must be a whole number, at least 1",
+    "rounds=1.5, clock='wall'": "must be a whole number, at least 1",
+    "warmup=-1, clock='wall'": "must be a whole number, at least 0",
+    "rounds=3": "rounds: only wall_s and cpu_s take rounds",
+    "warmup=0, isolate=True": "warmup: only wall_s and cpu_s take rounds",
+    "clock='wall', min_speedup=2": "clock='wall' and speedup: that is exact on virtual time only",
+    "clock='wall', tolerance={'efficiency': 0.1}": "clock='wall' and efficiency: that is exact on virtual time only",
+    "clock='wall', p95_turn_latency_s=1": "clock='wall' and p95_turn_latency_s",
+    "p95_turn_latency_s=1, max_p95_turn_latency_s=2": "p95_turn_latency_s and max_p95_turn_latency_s mean the same",
+    "p95_turn_latency_s='1'": "must be a finite number",
 }
 
 

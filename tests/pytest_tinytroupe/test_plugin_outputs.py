@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from pytest_tinytroupe.cause import NAMED, PEOPLE, cause_of, kept
-from pytest_tinytroupe.compare import main
+from pytest_tinytroupe.commands import main
 from pytest_tinytroupe.records import SessionReport
 from pytest_tinytroupe.report.markdown import markdown
 from pytest_tinytroupe.report.perf_json import ResultError, read_json
@@ -41,7 +41,8 @@ def test_json_holds_everything_and_can_be_read_back(project):
     first = document["records"][0]
     assert (first["nodeid"], first["outcome"], first["line"]) == ("test_it.py::test_it", "passed", 4)
     (verdict,) = [each for each in first["verdicts"] if each["metric"]["name"] == "queries"]
-    assert verdict["metric"] == {"name": "queries", "value": 3, "unit": "", "tier": "exact", "better": "lower"}
+    expected = {"name": "queries", "value": 3, "unit": "", "tier": "exact", "better": "lower", "steady": False}
+    assert verdict["metric"] == expected
     assert (verdict["status"], verdict["baseline"], verdict["change"]) == ("ok", 3, 0.0)
     session, key = read_json(project.path / "out" / "a.json")
     assert session.to_json()["records"] == document["records"]

@@ -311,6 +311,59 @@ def test_a_limit_that_could_not_be_measured_fails(pytester, limit, line):
     result.stdout.fnmatch_lines(["perf: * was not measured", line])
 
 
+def test_a_speedup_that_nothing_could_have_changed_says_why(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile("import pytest\n@pytest.mark.perf(min_speedup=2)\ndef test_it(clock): clock.time_s += 1")
+    run(pytester).stdout.fnmatch_lines(
+        ["perf: speedup below limit: 1x, min 2x", "speedup: no world took a step, and *"]
+    )
+
+
+def test_real_time_beside_virtual_time_measures_neither(pytester):
+    pytester.makeconftest(FAKES)
+    pytester.makepyfile(
+        """
+        import pytest
+        from conftest import Clock
+        from pytest_tinytroupe.probe import probe_of
+        @pytest.mark.perf(max_time_s=5)
+        def test_it(request, clock):
+            real = Clock()
+            real.virtual = False
+            probe_of(request.node).add_clock(real)
+            clock.time_s += 1
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: time_s was not measured", "time_s: part of the test ran on real time, *"])
+
+
+def test_exact_figures_that_differ_never_look_alike(pytester):
+    pytester.makeconftest(FAKES)
+    source = "import pytest\n@pytest.mark.perf\ndef test_it(clock): clock.time_s += {}"
+    pytester.makepyfile(test_it=source.format(50))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    pytester.makepyfile(test_it=source.format(50.0000001))
+    run(pytester).stdout.fnmatch_lines(["perf: time_s regressed: 50.0000001 s, baseline 50 s (+2e-07 %)"])
+
+
+def test_a_regression_names_the_person_and_the_step(pytester):
+    source = """
+        import pytest
+        @pytest.mark.perf
+        def test_it(make_world, mock_llm):
+            world = make_world(agents=2)
+            world.run(2)
+            {more}
+    """
+    pytester.makepyfile(test_it=source.format(more=""))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    pytester.makepyfile(test_it=source.format(more="world.remove_agent(world.agents[0]); world.run(1)"))
+    result = run(pytester)
+    result.stdout.fnmatch_lines(["llm_calls: more by * 2 → 3 (+1), in step 3 0 → 1 (+1)"])
+
+
 def test_a_clock_that_stood_still_measured_nothing(pytester):
     pytester.makeconftest(FAKES)
     pytester.makepyfile("import pytest\n@pytest.mark.perf(max_time_s=5)\ndef test_it(clock): pass")

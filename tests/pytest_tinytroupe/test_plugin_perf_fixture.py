@@ -97,7 +97,7 @@ def test_compare_is_judged_under_perf_and_asserts_without(pytester):
     )
     result = run(pytester)
     result.assert_outcomes(passed=2, failed=2)
-    result.stdout.fnmatch_lines(["perf: fast_by_slow over limit: 0.*x, min 2x"])
+    result.stdout.fnmatch_lines(["perf: fast_by_slow below limit: 0.*x, min 2x"])
     result.stdout.fnmatch_lines(["E * AssertionError: ratio: 0.*x as fast (95 % bounds*"])
     result.stdout.no_fnmatch_line("*new, without a baseline*ratio*")
 

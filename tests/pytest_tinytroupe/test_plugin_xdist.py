@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 
 import pytest
 
@@ -34,31 +34,46 @@ def figures(result):
     return [line.split() for line in lines[start:] if line.startswith(("test_it.py::", "  llm_calls"))]
 
 
+MODES = {
+    "n0": ("-p", "no:randomly", "-n0"),
+    "load": ("-p", "no:randomly", "-n2"),
+    "loadscope": ("-p", "no:randomly", "-n2", "--dist=loadscope"),
+    "loadfile": ("-p", "no:randomly", "-n2", "--dist=loadfile"),
+    "loadgroup": ("-p", "no:randomly", "-n4", "--dist=loadgroup"),
+    "worksteal": ("-p", "no:randomly", "-n4", "--dist=worksteal"),
+    "random": ("-p", "randomly", "-n0"),
+    "random-parallel": ("-p", "randomly", "-n2"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dist", ["load", "loadgroup", "worksteal"])
-def test_same_verdicts_one_report_one_update(pytester, dist):
+@pytest.mark.parametrize("mode", MODES)
+def test_same_verdicts_one_report_one_update(pytester, mode):
     pytester.makeini("[pytest]\nmarkers = xdist_group")
     pytester.makepyfile(test_it=TESTS.format(limit=9))
-    args = ("-p", "no:randomly", "--perf", "--perf-update")
-    pytester.runpytest_inprocess(*args, "--perf-baseline-dir=plain").assert_outcomes(passed=6)
-    result = pytester.runpytest_subprocess(*args, "--perf-baseline-dir=par", "-n2", "--dist", dist)
-    result.assert_outcomes(passed=6)
-    result.stdout.fnmatch_lines(["updated: *par/test_it.json", "report: *perf-report*"])
-
-    plain, parallel = (json.loads((pytester.path / name / "test_it.json").read_text()) for name in ("plain", "par"))
-    assert {test: entry["exact"] for test, entry in plain["tests"].items()} == {
-        test: entry["exact"] for test, entry in parallel["tests"].items()
-    }
+    plain = ("-p", "no:randomly", "--perf", "--perf-update", "--perf-baseline-dir")
+    pytester.runpytest_inprocess(*plain, "before").assert_outcomes(passed=6)
+    shutil.copytree(pytester.path / "before", pytester.path / "plain")
+    shutil.copytree(pytester.path / "before", pytester.path / "other")
 
     # A regression in one test, a limit broken in others.
     pytester.makepyfile(test_it=TESTS.format(limit=3).replace("+= n", "+= n or 1"))
-    args = ("-p", "no:randomly", "--perf", "-v", "--perf-baseline-dir=plain")
-    plain_result = pytester.runpytest_inprocess(*args)
-    parallel_result = pytester.runpytest_subprocess(*args, "-n2", "--dist", dist)
-    plain_result.assert_outcomes(failed=3, passed=3)
-    parallel_result.assert_outcomes(failed=3, passed=3)
-    assert figures(plain_result) == figures(parallel_result)
-    parallel_result.stdout.fnmatch_lines(["perf: llm_calls regressed: 1, baseline 0 (+1)"])
+    judge = ("--perf", "-v", "--perf-baseline-dir=before")
+    plain_result = pytester.runpytest_inprocess("-p", "no:randomly", *judge)
+    result = pytester.runpytest_subprocess(*judge, *MODES[mode])
+    for each in (plain_result, result):
+        each.assert_outcomes(failed=3, passed=3)
+    assert figures(plain_result) == figures(result)
+    result.stdout.fnmatch_lines(["perf: llm_calls regressed: 1, baseline 0 (+1)*"])
+    assert sum("report: " in line for line in result.outlines) == 1
+
+    # Accepted, byte for byte alike: the failing tests keep what they had.
+    pytester.runpytest_inprocess(*plain, "plain").assert_outcomes(failed=2, passed=4)
+    result = pytester.runpytest_subprocess("--perf", "--perf-update", "--perf-baseline-dir=other", *MODES[mode])
+    result.assert_outcomes(failed=2, passed=4)
+    result.stdout.fnmatch_lines(["updated: *other/test_it.json"])
+    texts = [(pytester.path / name / "test_it.json").read_bytes() for name in ("before", "plain", "other")]
+    assert texts[0] != texts[1] == texts[2]
 
 
 @pytest.mark.slow

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import sys
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_tinytroupe import versus
 from pytest_tinytroupe.statistics import bootstrap_bounds, paired_ratios, percentile
 from pytest_tinytroupe.versus import compare
 
@@ -94,13 +97,26 @@ def test_the_order_rotates():
 
 def test_what_is_undecided_takes_more_rounds_but_not_for_ever():
     timer = Timer()
-    assert compare(timer.task("a", 0.1, 0.3), timer.task("b", 0.1), 2.0, 5, timer).rounds == 20
+    assert compare(timer.task("a", 0.1, 0.3), timer.task("b", 0.1), 2.0, 5, timer).rounds == 80
 
 
 def test_short_functions_are_called_often_enough_for_a_sample():
     timer = Timer()
     compare(timer.task("a", 1e-6), timer.task("b", 1e-6), 0.9, 3, timer)
     assert timer.order.count("a") > 3 * 1000
+
+
+def test_cpu_time_is_for_what_only_computes():
+    def computes():
+        sum(range(20_000))
+
+    def waits():
+        time.sleep(0.002)
+
+    cpu_timer = time.perf_counter if sys.platform == "win32" else time.process_time
+    # Where others want the processor, what only computes waits, too: then real time is the careful choice.
+    assert any(versus.timer_for(computes, computes) is cpu_timer for _ in range(100))
+    assert versus.timer_for(computes, waits) is time.perf_counter
 
 
 async def coroutine():

@@ -1,0 +1,114 @@
+"""From the reports of several passes to one set, with the test's rows on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from pytest_tinytroupe import xdist
+from pytest_tinytroupe.baseline import entry_of
+from pytest_tinytroupe.cause import PEOPLE, By
+from pytest_tinytroupe.gate import REPORT_ATTRIBUTE
+from pytest_tinytroupe.records import TestRecord
+from pytest_tinytroupe.times import ROUNDS_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from pytest_tinytroupe.session import TestRun
+
+Outcome = Literal["passed", "failed", "skipped", "xfailed", "error"]
+
+
+def error_report(item: pytest.Item, text: str) -> pytest.TestReport:
+    """Return a report that says why a test could not be measured: an error, as if its set-up had failed."""
+    call = pytest.CallInfo.from_call(lambda: pytest.fail(text, pytrace=False), when="setup")
+    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    return report
+
+
+def one_set(run: TestRun, taken: list[list[pytest.TestReport]]) -> list[pytest.TestReport]:
+    """Return the reports of the last pass taken, with the durations of all passes."""
+    reports = taken[-1]
+    for report in reports:
+        twins = [twin for earlier in taken[:-1] for twin in earlier if twin.when == report.when]
+        report.duration += sum(twin.duration for twin in twins)
+        report.start = min([report.start, *(twin.start for twin in twins)])
+        if report.failed and len(run.passes) > 1 and not run.judged and not run.problem:
+            text = f"This happened in the {run.current} pass (pass {len(taken)} of {len(run.passes)})."
+            if run.current == "sequential":
+                text += (
+                    " min_speedup runs the body once more with worlds stepping sequentially: it has to hold in both"
+                    " modes. Keep assertions about time in the marker (max_time_s), which judges the main pass."
+                )
+            report.sections.append(("perf", text))
+    call = next((report for report in reports if report.when == "call"), None)
+    if call is not None and call.passed and not run.judged and run.passes:
+        call.outcome = "failed"
+        call.longrepr = f"perf: not judged: the test ended after its {run.current} pass, before {run.passes[-1]}"
+    return reports
+
+
+def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.TestReport]) -> None:
+    """Hang the test's rows on its report; of a child that takes times, its rounds."""
+    carrier = next((report for report in reports if report.when == "call"), reports[0])
+    if carrier.when == "setup" and carrier.passed:  # --setup-only: there was no call
+        return
+    if not run.passes:
+        rounds = [(each.wall_s, each.cpu_s, each.calibration_s) for each in run.rounds]
+        setattr(carrier, ROUNDS_ATTRIBUTE, rounds)
+        return
+    outcome = _outcome(reports)
+    verdicts = run.verdicts
+    record = TestRecord(
+        run.nodeid,
+        outcome,
+        next((report.duration for report in main if report.when == "call"), 0.0),
+        verdicts,
+        tuple(run.timelines),
+        tuple(run.notes),
+        xdist.worker_name(run.gate.config),
+        line=_line(run.item),
+        people=_busiest(run.people),
+    )
+    entry = None
+    if outcome == "passed" and run.marker.baseline:
+        runs = run.timing.keep if run.timing is not None else ()
+        entry = entry_of(run.file, run.nodeid.partition("::")[2], verdicts, run.people, run.steps, runs).to_json()
+    properties = [(f"perf_{each.metric.name}", each.metric.value) for each in verdicts if each.metric.value is not None]
+    for report in reports:  # JUnit takes them from whichever it sees last
+        report.user_properties += properties
+    setattr(carrier, REPORT_ATTRIBUTE, {"record": record.to_json(), "entry": entry})
+
+
+def attach_error(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Hang a row without figures on the report of a test that could not be measured at all."""
+    record = TestRecord(xdist.nodeid_of(item), "error", 0.0, worker=xdist.worker_name(item.config), line=_line(item))
+    setattr(report, REPORT_ATTRIBUTE, {"record": record.to_json(), "entry": None})
+
+
+def adopt(report: pytest.TestReport, worker: str) -> None:
+    """Make a child's report this process's own."""
+    data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)
+    if data is not None:
+        data["record"]["worker"] = worker
+
+
+def _line(item: pytest.Item) -> int:
+    return (item.location[1] or 0) + 1
+
+
+def _busiest(people: By) -> tuple[tuple[str, int, int], ...]:
+    calls, tokens = people.get("llm_calls", {}), people.get("tokens", {})
+    ranked = sorted(calls, key=lambda name: (-calls[name], name))[:PEOPLE]
+    return tuple((name, calls[name], tokens.get(name, 0)) for name in ranked)
+
+
+def _outcome(reports: list[pytest.TestReport]) -> Outcome:
+    if any(report.failed and report.when != "call" for report in reports):
+        return "error"
+    if any(report.failed for report in reports):
+        return "failed"
+    skipped = [report for report in reports if report.skipped]
+    if skipped:
+        return "xfailed" if hasattr(skipped[0], "wasxfail") else "skipped"
+    return "passed"

@@ -1,0 +1,246 @@
+"""One test alone in a fresh interpreter: the one way in which processes are started for a measurement.
+
+Three things need it: a test with ``isolate=True``, the runs of a baseline of times, and those that confirm or clear a
+suspicion. The child gets the parent's effective options, so that it sees the test as the parent does, and hands its
+reports back through a file (`pytest_tinytroupe.fresh_child`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from pytest_tinytroupe import xdist
+
+Purpose = Literal["whole", "times"]
+
+# What a child must not do, or do by itself; options of plugins that are not installed change nothing.
+NEUTRAL: dict[str, Any] = {
+    # parallel runs, debuggers, selection: there is one test
+    "numprocesses": None,
+    "maxprocesses": None,
+    "dist": "no",
+    "distload": False,
+    "tx": [],
+    "looponfail": False,
+    "usepdb": False,
+    "trace": False,
+    "keyword": "",
+    "markexpr": "",
+    "deselect": None,
+    "maxfail": 0,
+    "lf": False,
+    "failedfirst": False,
+    "newfirst": False,
+    "stepwise": False,
+    "stepwise_skip": False,
+    "collectonly": False,
+    "cacheclear": False,
+    # reports, logs, coverage: they are the parent's
+    "xmlpath": None,
+    "htmlpath": None,
+    "report_log": None,
+    "json_report": False,
+    "pastebin": None,
+    "log_file": None,
+    "durations": None,
+    "no_cov": True,
+    "cov_source": None,
+    "perf_report": None,
+    "no_perf_report": True,
+    "perf_json": None,
+    "perf_markdown": None,
+    "perf_history": None,
+    "perf_prune": False,
+    "perf_strict": False,
+}
+
+_COVERAGE = (
+    "COV_CORE_SOURCE",
+    "COV_CORE_CONFIG",
+    "COV_CORE_DATAFILE",
+    "COVERAGE_PROCESS_START",
+    "COVERAGE_PROCESS_CONFIG",
+)
+
+# The path comes first: the plugin, too, may be importable only from where the parent found it. And pytest before the
+# plugin, because what is imported before pytest's own import hook is there draws a warning.
+_START = """
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    job = json.load(file)
+sys.path[:] = job["path"]
+import pytest
+config = pytest.Config.fromdictargs(job["options"], job["arguments"])
+from pytest_tinytroupe.fresh_child import main
+sys.exit(main(config, job))
+"""
+
+_TAIL_LINES = 30
+_GRACE_S = 5.0
+
+
+class FreshError(Exception):
+    """A test could not be measured in a fresh process. The message says why, with the end of its output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a child is to do.
+
+    Attributes
+    ----------
+    nodeid
+        The test.
+    purpose
+        ``whole``: all that the test takes, and its verdict. ``times``: rounds of its call, and no verdict.
+    result
+        The file for its reports.
+    shares
+        Whether the child takes part in the measuring lock.
+    family
+        How many times of the session are judged together.
+    options, arguments, path
+        The parent's options, what stands on the command line, and where modules are looked for.
+    """
+
+    nodeid: str
+    purpose: Purpose
+    result: str
+    shares: bool
+    family: int
+    options: Mapping[str, Any]
+    arguments: list[str]
+    path: list[str]
+
+
+def run_fresh(
+    item: pytest.Item, purpose: Purpose, *, time_limit_s: float, shares: bool, family: int
+) -> list[pytest.TestReport]:
+    """Run one test alone in a fresh interpreter, and return its reports.
+
+    Parameters
+    ----------
+    item
+        The test.
+    purpose, shares, family
+        As in `Job`.
+    time_limit_s
+        How long the process may take.
+
+    Raises
+    ------
+    FreshError
+        The process crashed, took too long, or has not run this test.
+    """
+    config = item.config
+    with tempfile.TemporaryDirectory(prefix="pytest-tinytroupe-", ignore_cleanup_errors=True) as directory:
+        result, job_file, output = (Path(directory) / name for name in ("result.json", "job.json", "output.txt"))
+        job = Job(
+            xdist.nodeid_of(item),
+            purpose,
+            str(result),
+            shares,
+            family,
+            {**_options(config), "basetemp": str(Path(directory) / "tmp")},
+            _arguments(item),
+            list(sys.path),
+        )
+        job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        status = _run([sys.executable, *_flags(), "-c", _START, str(job_file)], config, output, time_limit_s)
+        told = _tail(output)
+        if status is None:
+            raise FreshError(f"it did not end within {time_limit_s:g} s (--perf-time-limit) and was ended{told}")
+        if not result.exists():
+            how = f"signal {-status} ended it" if status < 0 else f"it ended with exit status {status} and no result"
+            raise FreshError(f"{how}{told}")
+        data = json.loads(result.read_text(encoding="utf-8"))
+    if not data:
+        raise FreshError(f"it did not find the test: collecting there gives other tests than here{told}")
+    return [_report(config, each) for each in data]
+
+
+def _report(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
+    for name in ("location", "longrepr"):  # JSON knows no tuples; pytest insists on these
+        if isinstance(data.get(name), list):
+            data[name] = tuple(data[name])
+    report: pytest.TestReport = config.hook.pytest_report_from_serializable(config=config, data=data)
+    return report
+
+
+def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: float) -> int | None:
+    """Run a command to its end; return its exit status, or None where it took too long. It never outlives this."""
+    environment = {name: value for name, value in os.environ.items() if name not in _COVERAGE}
+    environment["PYTHONHASHSEED"] = "0"  # else the order of sets, and with it times and memory, is another in each run
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd=config.invocation_params.dir,
+            env=environment,
+        )
+        try:
+            return process.wait(time_limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, if it is still there: it gets a moment to tear down what it has set up."""
+    if process.poll() is not None:
+        return
+    if sys.platform != "win32":
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
+    process.kill()
+    process.wait()
+
+
+def _arguments(item: pytest.Item) -> list[str]:
+    """Return what has to stand on the command line because it counts before options are taken over."""
+    config = item.config
+    arguments = [str(item.path), "--rootdir", str(config.rootpath)]
+    if config.inipath is not None:
+        arguments += ["-c", str(config.inipath)]
+    for plugin in config.option.plugins:
+        arguments += ["-p", plugin]
+    return arguments
+
+
+def _flags() -> list[str]:
+    flags = ["-O" for _ in range(sys.flags.optimize)]
+    return [*flags, "-X", "dev"] if sys.flags.dev_mode else flags
+
+
+def _options(config: pytest.Config) -> dict[str, Any]:
+    """Return the options that are plain values, as all are that a parallel run could hand to its workers."""
+    found: dict[str, Any] = {}
+    for name, value in vars(config.option).items():
+        try:
+            if json.loads(json.dumps(value)) == value:
+                found[name] = value
+        except (TypeError, ValueError):
+            continue
+    found.pop("file_or_dir", None)  # what to run, as the command line says it
+    return {**found, **NEUTRAL, "plugins": []}
+
+
+def _tail(output: Path) -> str:
+    lines = [line for line in output.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return "\n".join(["; the end of its output:", *lines[-_TAIL_LINES:]]) if lines else "; it printed nothing"

@@ -1,0 +1,69 @@
+"""Real time and CPU time of one call, and beside them how fast the machine was just then."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+from pytest_tinytroupe.records import Metric, Timeline
+from pytest_tinytroupe.timing import Run
+
+WORK = 36_000
+"""Rounds of calibration before the call, and as many after it: 10 to 20 ms each."""
+
+
+class Timed:
+    """Measures the call between two halves of a calibration loop.
+
+    Parameters
+    ----------
+    rounds
+        Where the measured round goes.
+    """
+
+    def __init__(self, rounds: list[Run]) -> None:
+        self._rounds = rounds
+        self._run = Run(0.0, 0.0, 0.0)
+        self._before_s = 0.0
+        self._wall_s = 0.0
+        self._cpu_s = 0.0
+
+    def start(self) -> None:
+        """Calibrate, and begin."""
+        gc.collect()  # what was left by others is not collected at this test's cost
+        self._before_s = calibrate()
+        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """End, and calibrate again."""
+        cpu_s, wall_s = time.process_time() - self._cpu_s, time.perf_counter() - self._wall_s
+        gc.collect()
+        self._run = Run(wall_s, cpu_s, (self._before_s + calibrate()) / 2)
+
+    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+        """Hand over the round; a single one is no metric yet."""
+        self._rounds.append(self._run)
+        return [], [], []
+
+
+def calibrate() -> float:
+    """Return the CPU time of a piece of work that never changes, in seconds."""
+    start = time.process_time()
+    work(WORK)
+    return time.process_time() - start
+
+
+def work(rounds: int) -> int:
+    """Do what programs like the measured ones do: dictionaries, strings, tuples, sorting, calls of functions."""
+    counts: dict[str, int] = {}
+    kept: list[tuple[int, str]] = []
+    total = 0
+    for number in range(rounds):
+        key = f"key{number % 97}"
+        counts[key] = counts.get(key, 0) + number
+        kept.append((number, key))
+        if number % 50 == 0:
+            kept.sort(key=lambda pair: pair[0])
+            total += sum(counts.values()) % 7
+            kept.clear()
+    return total

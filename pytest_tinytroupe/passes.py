@@ -1,0 +1,66 @@
+"""The passes of a test: which it takes, and what measures in each.
+
+``main``
+    The exact metrics, and the memory of the process, which disturbs none of them.
+``sequential``
+    The same body with every world stepping one person after the other; only with ``min_speedup``.
+``heap``
+    The Python heap, under tracemalloc, which slows the code down.
+``timed``
+    Real time and CPU time, calibrated; in fresh processes only, as often as it takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pytest_tinytroupe.marker import PerfMarker
+
+if TYPE_CHECKING:
+    from pytest_tinytroupe.instruments import Instrument
+    from pytest_tinytroupe.probe import Probe
+    from pytest_tinytroupe.timing import Run
+
+PassName = Literal["main", "sequential", "heap", "timed"]
+
+
+def plan(marker: PerfMarker) -> tuple[PassName, ...]:
+    """Return the passes that a marker asks for, in order; the verdict is raised in the last."""
+    passes: list[PassName] = ["main"]
+    if marker.wants("speedup"):
+        passes.append("sequential")
+    # With times, too: they are taken before the last pass, and the main one has to have passed by then.
+    if marker.baseline or marker.timed or marker.wants("heap_mb") or marker.wants("memory_growth_mb_per_step"):
+        passes.append("heap")
+    return tuple(passes)
+
+
+def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: list[Run]) -> list[Instrument]:
+    """Return what measures in a pass; rounds of a time are added to `rounds`."""
+    # Imported here: without --perf nobody needs them.
+    from pytest_tinytroupe.instruments.exact import Exact
+
+    if name == "heap":
+        from pytest_tinytroupe.instruments.heap import Heap
+
+        return [Heap(probe if marker.wants("memory_growth_mb_per_step") else None)]
+    if name == "sequential":
+        return [Exact(probe)]
+    if name == "timed":
+        from pytest_tinytroupe.instruments.timed import Timed
+
+        return [Timed(rounds)]
+    from pytest_tinytroupe.instruments.process import Process
+    from pytest_tinytroupe.instruments.recorded import Recorded
+
+    # Whoever is isolated runs this in a process of its own.
+    instruments: list[Instrument] = [Process(steady=marker.isolate), Exact(probe), Recorded(probe)]
+    if marker.wants("cost_usd"):
+        from pytest_tinytroupe.instruments.cost import Cost
+
+        instruments.append(Cost(probe))
+    if probe.monitors:
+        from pytest_tinytroupe.instruments.memories import Memories
+
+        instruments.append(Memories(probe))
+    return instruments

@@ -1,0 +1,118 @@
+"""The times of one test: asks for runs in fresh processes, and settles what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_tinytroupe import fresh
+from pytest_tinytroupe.environment import machine_key
+from pytest_tinytroupe.fresh import FreshError
+from pytest_tinytroupe.metrics import TIMED
+from pytest_tinytroupe.records import Metric, Verdict
+from pytest_tinytroupe.timing import SIGNIFICANCE, TOLERANCE, Run, Timing, expected_s, measured_s, p_value, run_of, take
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_tinytroupe.gate import Gate
+    from pytest_tinytroupe.marker import PerfMarker
+
+ROUNDS_ATTRIBUTE = "tinytroupe_perf_rounds"
+"""Attribute of the report by which a child hands over the rounds it has measured."""
+
+
+def take_times(
+    gate: Gate, item: pytest.Item, marker: PerfMarker, stored: Mapping[str, Sequence[Run]]
+) -> tuple[Timing, dict[str, str]]:
+    """Measure a test in fresh processes, each alone on the machine as far as it is up to us.
+
+    Parameters
+    ----------
+    gate, item, marker
+        The run, the test, and its marker.
+    stored
+        Machine -> runs of the baseline.
+
+    Returns
+    -------
+    Timing, dict of str to str
+        The times, and remarks on them by metric.
+
+    Raises
+    ------
+    FreshError
+        A process could not measure it.
+    LockError
+        The machine was never free.
+    """
+
+    def sample() -> Run:
+        with gate.lock.alone():
+            return _sample(gate, item)
+
+    update = gate.settings.update if marker.baseline else ""
+    timing = take(
+        sample,
+        stored.get(machine_key(), ()),
+        {name: marker.tolerance.get(name, TOLERANCE) for name in marker.timed},
+        significance=SIGNIFICANCE / max(gate.family, 1),
+        fill=bool(update),
+        replace=update == "all",
+    )
+    return timing, {} if timing.baseline or not marker.baseline else _elsewhere(marker.timed, timing, stored)
+
+
+def metrics_of(names: Sequence[str], timing: Timing) -> tuple[list[Metric], dict[str, float]]:
+    """Return the measured times, and what the baseline's runs would take today, by name."""
+    metrics, expected = [], {}
+    for name in names:
+        value_s, calibration_s = measured_s(name, timing.runs)
+        metrics.append(Metric(name, round(value_s, 7), "s", "wall", steady=True))
+        if timing.baseline:
+            expected[name] = round(expected_s(name, timing.baseline, calibration_s), 7)
+    return metrics, expected
+
+
+def settled(verdict: Verdict, timing: Timing, family: int) -> Verdict:
+    """Return the verdict on a time with its p-value: what chance explains well enough neither fails nor is announced.
+
+    Alone it has to be significant among all of its session (Bonferroni); when the session ends, the gate also fails
+    those that are significant beside others (Holm).
+    """
+    name = verdict.metric.name
+    if name not in TIMED or verdict.status not in ("regressed", "improved") or not timing.confirmed:
+        return verdict
+    p = p_value(name, timing.runs, timing.baseline)
+    told = f"confirmed by {len(timing.runs)} fresh processes (p = {p:.2g}; times judged in this session: {family})"
+    if p <= SIGNIFICANCE / max(family, 1):
+        return replace(verdict, p_value=p, note=told)
+    return replace(verdict, status="advisory", p_value=p, note=f"beyond its tolerance, yet it may be chance: {told}")
+
+
+def _sample(gate: Gate, item: pytest.Item) -> Run:
+    limit_s = gate.settings.time_limit_s
+    reports = fresh.run_fresh(item, "times", time_limit_s=limit_s, shares=False, family=gate.family)
+    for report in reports:
+        if report.failed:
+            raise FreshError(f"it failed there:\n{report.longreprtext}")
+        if report.skipped:
+            raise FreshError(f"it was skipped there: {report.longreprtext}")
+    rounds = [row for report in reports for row in getattr(report, ROUNDS_ATTRIBUTE, ())]
+    if not rounds:
+        raise FreshError("it ran there, but was not measured")
+    return run_of([Run(*row) for row in rounds])
+
+
+def _elsewhere(names: Sequence[str], timing: Timing, stored: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+    """Say that there is nothing of this machine to hold it against, and what another one suggests."""
+    remarks = {}
+    for name in names:
+        text = f"no baseline of this machine ({machine_key()})"
+        for machine, runs in list(stored.items())[:1]:
+            value_s, calibration_s = measured_s(name, timing.runs)
+            change = value_s / max(expected_s(name, runs, calibration_s), 1e-9) - 1
+            text += f"; calibrated against another one ({machine}) it changed by {change:+.0%}, which proves nothing"
+        remarks[name] = text
+    return remarks

@@ -1,0 +1,237 @@
+"""A fresh process for one test: its outcome, output and figures are the child's; what goes wrong is an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pytest_tinytroupe.environment import environment_key
+
+pytestmark = pytest.mark.slow
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+PLAIN = ("-p", "no:randomly", "-p", "no:asyncio", "--perf", "--no-perf-report")
+
+
+def run(pytester, *args):
+    return pytester.runpytest_inprocess(*PLAIN, *args)
+
+
+def stored(pytester):
+    (path,) = (pytester.path / "baselines").rglob("*.json")
+    return json.loads(path.read_text())["tests"]
+
+
+def test_outcome_output_and_figures_are_the_childs(pytester):
+    pytester.makeini("[pytest]\nxfail_strict = true\npythonpath = lib")
+    (pytester.path / "lib").mkdir()
+    (pytester.path / "lib" / "helper.py").write_text("answer = 42")
+    pytester.makeconftest(
+        """
+        import os, pytest
+        def pytest_addoption(parser): parser.addoption("--word", default="none")
+        @pytest.fixture(scope="module")
+        def module(): yield; print("module down in", os.getpid())
+        """
+    )
+    pytester.makepyfile(
+        test_it=f"""
+        import os, pytest, helper
+        parent = {os.getpid()}
+        pytestmark = pytest.mark.perf(isolate=True)
+        class TestIt:
+            @pytest.mark.parametrize("text", ["a/b[1]", "ü::x"])
+            def test_passes(self, request, module, text, mock_llm):
+                assert os.getpid() != parent and helper.answer == 42
+                assert request.config.getoption("--word") == "given"
+                assert os.environ["PYTHONHASHSEED"] == "0"
+        def test_fails(module):
+            print("said by the child")
+            assert 1 == 2, "on purpose"
+        def test_skips(): pytest.skip("no need")
+        @pytest.mark.xfail
+        def test_xfails(): assert 0
+        @pytest.mark.perf(max_heap_mb=1)
+        def test_heap(): bytearray(2 * 2**20)
+        @pytest.fixture
+        def broken(): raise RuntimeError("broken fixture")
+        def test_error(broken): pass
+        """,
+        test_before="def test_before(tmp_path): (tmp_path / 'kept').touch()",
+        test_other=f"import os\ndef test_other(): assert os.getpid() == {os.getpid()}",
+    )
+    result = run(
+        pytester, "--word=given", "--perf-update", "--junitxml=junit.xml", "--basetemp=mine", "-k", "not nothing"
+    )
+    result.assert_outcomes(passed=4, failed=2, skipped=1, xfailed=1, errors=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*AssertionError: on purpose",
+            "said by the child",
+            "perf: heap_mb over limit: 2* MB, max 1 MB",
+            "*RuntimeError: broken fixture",
+        ]
+    )
+    assert sorted(stored(pytester)) == ["TestIt::test_passes[\\xfc::x]", "TestIt::test_passes[a/b[1]]"]
+    entry = stored(pytester)["TestIt::test_passes[a/b[1]]"]
+    assert entry["process"][environment_key()]["peak_memory_mb"] > 5
+    assert (pytester.path / "junit.xml").read_text().count("<testcase ") == 9
+    assert list((pytester.path / "mine").rglob("kept"))  # the child has not cleared its parent's directory
+
+
+def test_the_peak_of_a_fresh_process_gates(pytester):
+    source = """
+        import pytest
+        @pytest.mark.perf(isolate=True, tolerance={{"heap_mb": 99, "peak_memory_mb": 0.03}})
+        def test_it():
+            block = bytearray({mb} * 2**20)
+            block[::4096] = b"x" * len(block[::4096])
+    """
+    pytester.makepyfile(test_it=source.format(mb=10))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    before = stored(pytester)
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    assert stored(pytester) == before
+    pytester.makepyfile(test_it=source.format(mb=30))
+    result = run(pytester, "--perf-update-new")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: peak_memory_mb regressed: * MB, baseline * MB (+*"])
+    # No longer isolated: the figure means nothing any more, which is said.
+    pytester.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(): pass")
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines_random(["peak_memory_mb: in the baseline, but not measured any more*"])
+
+
+@posix
+def test_what_goes_wrong_is_an_error_that_says_what(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import os, pytest, time
+        pytestmark = pytest.mark.perf(isolate=True)
+        def test_crash(): os.abort()
+        def test_exit():
+            os.write(2, b"last words")
+            os._exit(3)
+        def test_hangs(): time.sleep(600)
+        if "PYTEST_VERSION" in os.environ and os.environ.get("PYTHONHASHSEED") != "0":
+            def test_only_here(): pass
+        """
+    )
+    result = run(pytester, "--perf-time-limit=6", "-s")
+    result.assert_outcomes(errors=4)
+    start = "perf: the test could not be measured in a process of its own: "
+    result.stdout.fnmatch_lines(
+        [
+            f"{start}signal 6 ended it; the end of its output:",
+            f"{start}it ended with exit status 3 and no result*",
+            "*last words*",
+            f"{start}it did not end within 6 s (--perf-time-limit) and was ended*",
+            f"{start}it did not find the test: *",
+        ]
+    )
+
+
+@posix
+def test_ctrl_c_ends_the_child(pytester):
+    pytester.makepyfile(
+        """
+        import os, pathlib, pytest, time
+        @pytest.mark.perf(isolate=True)
+        def test_it():
+            pathlib.Path("pid").write_text(str(os.getpid()))
+            time.sleep(600)
+        """
+    )
+    command = [sys.executable, "-m", "pytest", *PLAIN, "-p", "no:cacheprovider"]
+    process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True)
+    pid_file, deadline = pytester.path / "pid", time.monotonic() + 60
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)  # to the parent alone
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in output
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+WALL = """
+    import pathlib, pytest, time
+    here = pathlib.Path(__file__).parent
+
+    @pytest.fixture(scope="module")
+    def module():
+        log("module up"); yield; log("module down")
+
+    @pytest.fixture
+    def function(module):
+        log("up"); yield; log("down")
+
+    def log(text):
+        with open(here / "log", "a") as file:
+            file.write(text + "\\n")
+
+    @pytest.mark.perf(clock="wall", rounds=2, warmup=1, seed=3, max_wall_s=5, min_wall_s=0.3)
+    def test_wall(function, make_world, mock_llm):
+        log("call")
+        mock_llm.latency = 0.1
+        make_world(agents=2).run(steps=3)
+
+    @pytest.mark.perf(max_cpu_s=0.001, rounds=1, warmup=0, baseline=False)
+    def test_cpu(): sum(range(3_000_000))
+"""
+
+
+def test_times_are_taken_in_rounds_of_full_passes(pytester):
+    pytester.makepyfile(test_it=WALL)
+    result = run(pytester, "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["perf: cpu_s over limit: 0.* s, max 0.001 s", "*  llm_calls * 6 *", "*  wall_s * 0.3* s *≤ 5 s  new"]
+    )
+    once = ["up", "call", "down"]
+    child = ["module up", *once * 3, "module down"]
+    parent = ["module up", *once, *child, *once, "module down"]
+    assert (pytester.path / "log").read_text().split("\n")[:-1] == parent
+
+
+def test_a_parallel_run_measures_alone_and_gives_the_same(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import os, pathlib, pytest, time
+        here = pathlib.Path(__file__).parent
+
+        def log(text):
+            with open(here / "log", "ab", 0) as file:
+                file.write(f"{text}\\n".encode())
+
+        @pytest.mark.perf(max_cpu_s=5, rounds=1, warmup=0, baseline=False)
+        @pytest.mark.parametrize("n", range(2))
+        def test_cpu(n):
+            measured = os.environ.get("PYTHONHASHSEED") == "0"
+            if measured: log("in")
+            time.sleep(0.2)
+            if measured: log("out")
+
+        @pytest.mark.parametrize("n", range(40))
+        def test_plain(n):
+            log("plain"); time.sleep(0.02)
+
+        @pytest.mark.perf(isolate=True, baseline=False)
+        def test_isolated(): log("isolated")
+        """
+    )
+    result = pytester.runpytest_subprocess(*PLAIN, "-n3", "--dist", "worksteal", "-v")
+    result.assert_outcomes(passed=43)
+    lines = (pytester.path / "log").read_text().split("\n")
+    assert lines.count("in") == 2
+    assert all(lines[place + 1] == "out" for place, line in enumerate(lines) if line == "in")
+    result.stdout.fnmatch_lines(["*test_it.py::test_cpu?0?*", "*  cpu_s * ok"])
