@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import os
 import platform
@@ -52,10 +53,7 @@ def interception(calls: int) -> bool:
 
     from tinytroupe.testing import MockLLM
 
-    try:
-        import httpx2 as http
-    except ImportError:
-        import httpx as http  # type: ignore[no-redef]
+    http = importlib.import_module("httpx2" if int(openai.__version__.split(".")[0]) >= 3 else "httpx")
 
     ask: Any = {"model": "m", "messages": messages("Lisa")}
     rounds, block = 10, max(20, calls // 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -19,10 +20,8 @@ from tinytroupe.testing import DirectModel, MockLLM, Recorder, RecordingError
 from tinytroupe.testing.recorder import RecordingModel
 from tinytroupe.testing.recording import Take, read_recording, take_of, without_keys
 
-try:
-    import httpx2 as http
-except ImportError:
-    import httpx as http  # type: ignore[no-redef]
+# The library the installed client speaks; the other one may be there, too.
+http = importlib.import_module("httpx2" if int(openai.__version__.split(".")[0]) >= 3 else "httpx")
 
 KEY = "sk-a-real-key-that-must-not-leak-0123456789"
 ODD_KEY = 'odd "key" of no known form'
