@@ -69,6 +69,9 @@ def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.Tes
         xdist.worker_name(run.gate.config),
         line=_line(run.item),
         people=_busiest(run.people),
+        sites=tuple(run.sites),
+        agents=tuple(run.agents),
+        turns=tuple(run.turns),
     )
     entry = None
     if outcome == "passed" and run.marker.baseline:

@@ -24,37 +24,48 @@ class Collected:
         Test files, relative to the root directory, that were collected.
     doubtful
         Files of which that is not known in full, because they were skipped or broken at import.
+    marked
+        How many tests are marked perf, deselected ones included: on one worker, not on all together.
     """
 
     tests: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
+    marked: int = 0
 
     def add_items(self, items: Iterable[pytest.Item]) -> None:
         """Take in tests, before or after deselection."""
         for item in items:
-            if item.get_closest_marker(marker.NAME) is not None and _keeps_baseline(item):
+            if item.get_closest_marker(marker.NAME) is None:
+                continue
+            self.marked += 1
+            if _keeps_baseline(item):
                 self.tests.add(xdist.nodeid_of(item))
 
-    def add_report(self, report: pytest.CollectReport) -> None:
+    def add_node(self, node: pytest.Collector, *, passed: bool) -> None:
         """Take in how collecting a file, or a class in it, went."""
-        file = report.nodeid.partition("::")[0]
-        (self.files if report.passed else self.doubtful).add(file)
+        (self.files if passed else self.doubtful).add(xdist.file_of(node))
 
     def merge(self, other: Collected) -> None:
         """Take in what another process saw."""
         self.tests |= other.tests
         self.files |= other.files
         self.doubtful |= other.doubtful
+        self.marked = max(self.marked, other.marked)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the sets as JSON types."""
-        return {name: sorted(getattr(self, name)) for name in ("tests", "files", "doubtful")}
+        """Return it as JSON types."""
+        return {
+            "tests": sorted(self.tests),
+            "files": sorted(self.files),
+            "doubtful": sorted(self.doubtful),
+            "marked": self.marked,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Collected:
         """Build it from `to_json`'s result."""
-        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]))
+        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]), data["marked"])
 
     def unused(self, file: str, tests: Iterable[str], *, asked_for: bool, exists: bool) -> list[str]:
         """Return which of a file's stored tests are used by nobody.

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import pytest
 
@@ -74,12 +73,17 @@ _COVERAGE = (
     "COVERAGE_PROCESS_CONFIG",
 )
 
-# The path comes first: the plugin, too, may be importable only from where the parent found it. And pytest before the
-# plugin, because what is imported before pytest's own import hook is there draws a warning.
+# The pipe from the parent becomes a descriptor of its own, and tests find an empty input. The path comes before the
+# imports: the plugin, too, may be importable only from where the parent found it. And pytest before the plugin, because
+# what is imported before pytest's own import hook is there draws a warning.
 _START = """
-import json, sys
+import json, os, sys
 with open(sys.argv[1], encoding="utf-8") as file:
     job = json.load(file)
+job["parent"] = os.dup(0)
+empty = os.open(os.devnull, os.O_RDONLY)
+os.dup2(empty, 0)
+os.close(empty)
 sys.path[:] = job["path"]
 import pytest
 config = pytest.Config.fromdictargs(job["options"], job["arguments"])
@@ -89,6 +93,7 @@ sys.exit(main(config, job))
 
 _TAIL_LINES = 30
 _GRACE_S = 5.0
+_FORWARDED_EVERY_S = 0.05
 
 
 class FreshError(Exception):
@@ -113,6 +118,10 @@ class Job:
         How many times of the session are judged together.
     options, arguments, path
         The parent's options, what stands on the command line, and where modules are looked for.
+    session_output
+        A file for what the child's pytest has to say itself, where the test's output goes on to the user; else empty.
+    parent
+        Descriptor, in the child, of a pipe that is closed when the parent is gone.
     """
 
     nodeid: str
@@ -123,6 +132,8 @@ class Job:
     options: Mapping[str, Any]
     arguments: list[str]
     path: list[str]
+    session_output: str = ""
+    parent: int = -1
 
 
 def run_fresh(
@@ -146,7 +157,10 @@ def run_fresh(
     """
     config = item.config
     with tempfile.TemporaryDirectory(prefix="pytest-tinytroupe-", ignore_cleanup_errors=True) as directory:
-        result, job_file, output = (Path(directory) / name for name in ("result.json", "job.json", "output.txt"))
+        result, job_file, output, session_output = (
+            Path(directory) / name for name in ("result.json", "job.json", "output.txt", "session.txt")
+        )
+        forwards = purpose == "whole" and config.option.capture == "no"
         job = Job(
             xdist.nodeid_of(item),
             purpose,
@@ -156,10 +170,12 @@ def run_fresh(
             {**_options(config), "basetemp": str(Path(directory) / "tmp")},
             _arguments(item),
             list(sys.path),
+            str(session_output) if forwards else "",
         )
         job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
-        status = _run([sys.executable, *_flags(), "-c", _START, str(job_file)], config, output, time_limit_s)
-        told = _tail(output)
+        command = [sys.executable, *_flags(), "-c", _START, str(job_file)]
+        status = _run(command, config, output, time_limit_s, forwards=forwards)
+        told = _tail(session_output, output)
         if status is None:
             raise FreshError(f"it did not end within {time_limit_s:g} s (--perf-time-limit) and was ended{told}")
         if not result.exists():
@@ -179,37 +195,60 @@ def _report(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
     return report
 
 
-def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: float) -> int | None:
-    """Run a command to its end; return its exit status, or None where it took too long. It never outlives this."""
+def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: float, *, forwards: bool) -> int | None:
+    """Run a command to its end; return its exit status, or None where it took too long.
+
+    It never outlives this: it is ended where this is interrupted, and ends itself where this process is killed, which
+    closes the pipe between them. Nothing is written to that pipe.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _COVERAGE}
     environment["PYTHONHASHSEED"] = "0"  # else the order of sets, and with it times and memory, is another in each run
-    with output.open("wb") as sink:
+    with output.open("wb") as sink, output.open(encoding="utf-8", errors="replace", newline="") as written:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
             cwd=config.invocation_params.dir,
             env=environment,
         )
         try:
-            return process.wait(time_limit_s)
+            return _forward(process, written, time_limit_s) if forwards else process.wait(time_limit_s)
         except subprocess.TimeoutExpired:
             return None
         finally:
             _end(process)
+            if forwards:
+                _show(written.read())
+
+
+def _forward(process: subprocess.Popen[bytes], written: TextIO, time_limit_s: float) -> int:
+    """Wait for a process as ``process.wait`` does, and pass on what it writes meanwhile."""
+    deadline = time.monotonic() + time_limit_s
+    while True:
+        try:
+            return process.wait(max(min(_FORWARDED_EVERY_S, deadline - time.monotonic()), 0))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                raise
+        _show(written.read())
+
+
+def _show(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process, if it is still there: it gets a moment to tear down what it has set up."""
-    if process.poll() is not None:
-        return
-    if sys.platform != "win32":
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_S)
-    process.kill()
-    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()  # which it takes for a Ctrl-C
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _arguments(item: pytest.Item) -> list[str]:
@@ -241,6 +280,7 @@ def _options(config: pytest.Config) -> dict[str, Any]:
     return {**found, **NEUTRAL, "plugins": []}
 
 
-def _tail(output: Path) -> str:
-    lines = [line for line in output.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+def _tail(*outputs: Path) -> str:
+    texts = [output.read_text(encoding="utf-8", errors="replace") for output in outputs if output.exists()]
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
     return "\n".join(["; the end of its output:", *lines[-_TAIL_LINES:]]) if lines else "; it printed nothing"

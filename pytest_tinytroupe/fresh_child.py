@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import json
+import os
+import signal
+import sys
+import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,9 @@ import pytest
 from pytest_tinytroupe import xdist
 from pytest_tinytroupe.fresh import Job
 from pytest_tinytroupe.phases import CHILD
+
+GRACE_S = 4.0
+"""How long the test may take to tear down when the parent is gone; a parent that is still there waits longer."""
 
 
 class Child:
@@ -29,6 +37,21 @@ class Child:
         self.job = job
         self._config = config
         self._reports: list[dict[str, Any]] = []
+        self._stdout = sys.stdout
+
+    def divert(self) -> None:
+        """Have pytest say what it has to say to a file, while the output of the test goes to the user.
+
+        pytest's reporter takes the standard output as it finds it when the session is configured.
+        """
+        if self.job.session_output:
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+            sys.stdout = Path(self.job.session_output).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 kept
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Give the standard output back."""
+        sys.stdout = self._stdout
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
@@ -55,5 +78,21 @@ def main(config: pytest.Config, data: Mapping[str, Any]) -> int:
     job = Job(**data)
     child = Child(job, config)
     config.stash[CHILD] = child
+    _thread.start_new_thread(_end_with_parent, (job.parent,))
+    child.divert()
     config.pluginmanager.register(child, "tinytroupe-fresh-child")
     return int(config.hook.pytest_cmdline_main(config=config))
+
+
+def _end_with_parent(pipe: int) -> None:
+    """Wait until the parent is gone, and end this process: in order if it can be, and else at once.
+
+    A thread that only waits costs nothing, and no signal of the operating system does this everywhere.
+    """
+    os.read(pipe, 1)
+    if sys.platform == "win32":  # where a signal sent to a process ends it
+        signal.raise_signal(signal.SIGINT)
+    else:  # also out of a system call
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE_S)
+    os._exit(1)

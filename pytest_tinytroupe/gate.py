@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from pytest_tinytroupe import xdist
-from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry
+from pytest_tinytroupe.baseline import Baselines, Entry
+from pytest_tinytroupe.baseline_file import BaselineError
 from pytest_tinytroupe.collected import Collected, coverage
 from pytest_tinytroupe.environment import environment
 from pytest_tinytroupe.measuring_lock import LockError, machine_lock
 from pytest_tinytroupe.phases import CHILD, MARKER, MARKER_ERROR
 from pytest_tinytroupe.records import SessionReport, TestRecord
-from pytest_tinytroupe.settings import Settings, check_writable
+from pytest_tinytroupe.settings import Settings, check_writable, in_ci
 from pytest_tinytroupe.statistics import holm
 from pytest_tinytroupe.timing import SIGNIFICANCE
 
@@ -48,6 +49,7 @@ class Gate:
         self._workers_heard = 0
         self.written: list[tuple[str, Path]] = []
         self.report_path: Path | None = None
+        self.warnings: list[str] = []
         self.errors: list[str] = []
         self.started = ""
         self.active = False
@@ -76,7 +78,7 @@ class Gate:
             if path is not None:
                 check_writable(path.parent, option, "name another file")
         option = "--perf-update" if self.settings.update else "--perf-prune" if self.settings.prune else ""
-        if option:
+        if self.settings.update or (option and self.settings.baseline_dir.exists()):
             check_writable(self.settings.baseline_dir, option, "mend its permissions, or give --perf-baseline-dir")
 
     @property
@@ -114,9 +116,14 @@ class Gate:
         finally:
             sharing.__exit__(None, None, None)
 
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """Learn how collecting went."""
-        self.collected.add_report(report)
+        report = yield
+        self.collected.add_node(collector, passed=report.passed)
+        return report
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -150,6 +157,7 @@ class Gate:
         self.unused = self._unused()
         done = self._keep_baselines()
         done = self._check_unused() and done and not failed
+        done = self._check_that_it_was_a_gate() and done
         if not done and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what was asked for has not happened
         if self.records:
@@ -218,6 +226,26 @@ class Gate:
             self.errors.append("unused baselines could not be looked for: no worker came to its end")
             return False
         return not (self.settings.strict and self.unused)
+
+    def _check_that_it_was_a_gate(self) -> bool:
+        """Tell what this run did not look at; return whether that is no reason to fail it."""
+        missing = self._not_run()
+        must_run = self.settings.strict or in_ci()
+        (self.errors if must_run else self.warnings).extend(missing)
+        if not self.records and not missing:
+            self.warnings.append("no test marked perf has run: they were deselected, or the run ended before them")
+        return not (must_run and missing)
+
+    def _not_run(self) -> list[str]:
+        """Return what makes this run no gate at all: there was nothing to measure, or nothing to hold it against."""
+        if not self.records and not self.heard_of_collection:
+            return ["nothing was measured: no worker came to its end"]
+        if not self.records and not self.collected.marked:
+            return ["nothing was measured: no test marked perf was collected; check the paths given, and the markers"]
+        if self.settings.update or not self.collected.tests or not self.baselines.empty:
+            return []
+        where = f"{relative(self.settings.baseline_dir, self.config.rootpath)} (--perf-baseline-dir)"
+        return [f"nothing was held against a baseline: there is none in {where}; check it, or run with --perf-update"]
 
     def _write_reports(self) -> None:
         from pytest_tinytroupe.report.markdown import append_step_summary, write_markdown

@@ -65,8 +65,15 @@ CATALOGUE: dict[str, Kind] = {
     "timeouts": Kind(why=_NO_WORLD),
     "memory_entries": Kind(why=_NO_WORLD),
     "heap_mb": Kind("MB", tier="heap", headline=True),
-    "memory_growth_mb_per_step": Kind("MB", tier="heap", why=_NO_WORLD),
+    "memory_growth_mb_per_step": Kind(
+        "MB",
+        tier="heap",
+        why="there was no step: run the simulation in a `world` (or make_world), or mark steps with perf.step()",
+    ),
+    "leaked_mb": Kind("MB", tier="heap", why="the test was not repeated", kept=False),
     "peak_memory_mb": Kind("MB", tier="process"),
+    # Next to nothing in most tests, of which a few percent would mean nothing: only a limit can judge it.
+    "memory_increase_mb": Kind("MB", tier="process", kept=False),
     "wall_s": Kind("s", tier="wall", why=_NOT_TIMED, headline=True),
     "cpu_s": Kind("s", tier="wall", why=_NOT_TIMED, headline=True),
 }
@@ -74,8 +81,8 @@ CATALOGUE: dict[str, Kind] = {
 TIMED = ("wall_s", "cpu_s")
 """Measured in fresh processes: on wall time, and where a marker asks for it."""
 
-ON_DEMAND = frozenset({"speedup", "cost_usd", "memory_growth_mb_per_step"})
-"""Measured only where the marker limits them: they take a pass, a price list, or more time."""
+ON_DEMAND = frozenset({"speedup", "cost_usd", "memory_growth_mb_per_step", "leaked_mb", "memory_increase_mb"})
+"""Measured only where the marker limits them: they take passes or a price list, or say little alone."""
 
 _PLACES = {name: place for place, name in enumerate(CATALOGUE)}
 

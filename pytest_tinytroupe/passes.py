@@ -4,10 +4,14 @@
     The exact metrics, and the memory of the process, which disturbs none of them.
 ``sequential``
     The same body with every world stepping one person after the other; only with ``min_speedup``.
+``leak``
+    The same body under tracemalloc several times, looked at when each is torn down; only with ``max_leaked_mb``.
 ``heap``
     The Python heap, under tracemalloc, which slows the code down.
 ``timed``
     Real time and CPU time, calibrated; in fresh processes only, as often as it takes.
+``flame``
+    Under memray, in a fresh process, where a limit or baseline of memory is broken.
 """
 
 from __future__ import annotations
@@ -17,11 +21,16 @@ from typing import TYPE_CHECKING, Literal
 from pytest_tinytroupe.marker import PerfMarker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_tinytroupe.instruments import Instrument
     from pytest_tinytroupe.probe import Probe
     from pytest_tinytroupe.timing import Run
 
-PassName = Literal["main", "sequential", "heap", "timed"]
+PassName = Literal["main", "sequential", "leak", "heap", "timed", "flame"]
+
+
+_HEAP = ("heap_mb", "memory_growth_mb_per_step", "leaked_mb")
 
 
 def plan(marker: PerfMarker) -> tuple[PassName, ...]:
@@ -29,21 +38,27 @@ def plan(marker: PerfMarker) -> tuple[PassName, ...]:
     passes: list[PassName] = ["main"]
     if marker.wants("speedup"):
         passes.append("sequential")
+    if marker.wants("leaked_mb"):
+        from pytest_tinytroupe.instruments.leaks import REPETITIONS
+
+        passes += ["leak"] * REPETITIONS
     # With times, too: they are taken before the last pass, and the main one has to have passed by then.
-    if marker.baseline or marker.timed or marker.wants("heap_mb") or marker.wants("memory_growth_mb_per_step"):
+    if marker.baseline or marker.timed or any(marker.wants(name) for name in _HEAP):
         passes.append("heap")
     return tuple(passes)
 
 
-def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: list[Run]) -> list[Instrument]:
-    """Return what measures in a pass; rounds of a time are added to `rounds`."""
+def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: list[Run], root: Path) -> list[Instrument]:
+    """Return what measures in a pass; rounds of a time are added to `rounds`, paths are relative to `root`."""
     # Imported here: without --perf nobody needs them.
     from pytest_tinytroupe.instruments.exact import Exact
 
     if name == "heap":
         from pytest_tinytroupe.instruments.heap import Heap
 
-        return [Heap(probe if marker.wants("memory_growth_mb_per_step") else None)]
+        return [Heap(probe, root, growth=marker.wants("memory_growth_mb_per_step"))]
+    if name == "leak":
+        return []  # what counts is what is left when all is torn down
     if name == "sequential":
         return [Exact(probe)]
     if name == "timed":
@@ -52,9 +67,10 @@ def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: lis
         return [Timed(rounds)]
     from pytest_tinytroupe.instruments.process import Process
     from pytest_tinytroupe.instruments.recorded import Recorded
+    from pytest_tinytroupe.instruments.turns import Turns
 
     # Whoever is isolated runs this in a process of its own.
-    instruments: list[Instrument] = [Process(steady=marker.isolate), Exact(probe), Recorded(probe)]
+    instruments: list[Instrument] = [Process(steady=marker.isolate), Exact(probe), Recorded(probe), Turns(probe)]
     if marker.wants("cost_usd"):
         from pytest_tinytroupe.instruments.cost import Cost
 

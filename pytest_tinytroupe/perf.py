@@ -83,6 +83,13 @@ class Perf:
             raise ValueError(f"perf.record({name!r}): tier must be one of {', '.join(TIERS)}, not {tier!r}")
         self._probe.recorded.append(Metric(name, value, unit, tier, better))
 
+    def step(self) -> None:
+        """Mark the end of a step, where a test has steps of its own: ``memory_growth_mb_per_step`` is taken over them.
+
+        Steps of worlds count by themselves.
+        """
+        self._probe.stepped()
+
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Record how long the block takes, in seconds: exact on virtual time, else real and shown only.

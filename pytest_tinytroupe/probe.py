@@ -106,6 +106,7 @@ class Probe:
         self.limits: dict[str, tuple[LimitKind, float]] = {}
         self.notes: list[str] = []
         self._last_turns: dict[int, object] = {}
+        self._after_step: list[Callable[[], None]] = []
 
     def add_clock(self, clock: Clock) -> None:
         """Watch a clock; only virtual ones give exact times."""
@@ -121,7 +122,10 @@ class Probe:
 
     def add_world(self, world: World) -> None:
         """Watch a world's steps and the memories of its people, and let the monitors watch it."""
+        known = any(each is world for each in self.worlds.sources)
         self.worlds.add(world)
+        if not known and self._after_step:
+            self._hear(world)
         clock = getattr(world, "clock", None)
         if clock is not None:
             self.add_clock(clock)
@@ -133,6 +137,24 @@ class Probe:
         self.monitors.append(monitor)
         for world in self.worlds.sources:
             monitor.watch(world)
+
+    def watch_steps(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each step, of worlds that are here and of those to come."""
+        if not self._after_step:
+            for world in self.worlds.sources:
+                self._hear(world)
+        self._after_step.append(callback)
+
+    def stepped(self, event: object = None) -> None:
+        """Tell those who watch that a step is over: a world's, or one of the test's own."""
+        for callback in self._after_step:
+            callback()
+
+    def _hear(self, world: World) -> None:
+        # Only where someone watches: each step of a world that is listened to costs a hop to another thread.
+        listen = getattr(world, "on", None)
+        if listen is not None:
+            listen("step", self.stepped)
 
     def restart(self) -> None:
         """Count everything from now on: the call begins."""

@@ -6,8 +6,11 @@ a parallel run they travel from the worker to the controller as an attribute of 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, astuple, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tinytroupe.visualization.agent_memory import AgentMemory
 
 Tier = Literal["exact", "heap", "ratio", "process", "wall", "price"]
 Better = Literal["lower", "higher"]
@@ -153,6 +156,46 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """A line of code that had allocated heap.
+
+    Attributes
+    ----------
+    place
+        ``path:line``, the path relative to the root directory or to where packages are installed.
+    mb
+        What of it was still held, in MB.
+    count
+        In how many blocks.
+    """
+
+    place: str
+    mb: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSpan:
+    """One person's turn, as a report draws it.
+
+    Attributes
+    ----------
+    person, step, status, waited_for
+        As in `tinytroupe.engine.TurnOutcome`.
+    started_s, finished_s, queued_s
+        Seconds since the first turn of the test began, and the part of it spent waiting for a slot.
+    """
+
+    person: str
+    step: int
+    status: str
+    started_s: float
+    finished_s: float
+    queued_s: float = 0.0
+    waited_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TestRecord:
     """Everything a report says about one perf test.
 
@@ -174,6 +217,15 @@ class TestRecord:
         Where the test begins in its file, from 1; 0 where that is not known.
     people
         ``(name, model calls, tokens)`` of those who caused the most calls; bounded in number.
+    sites
+        The lines that held the most heap when there was most of it, the largest first; at most 10. Looked at where
+        steps end and where the call does, and not in between.
+    attachments
+        ``(label, path)`` of files written beside the report, relative to its directory, with forward slashes.
+    agents
+        What people remembered, as the test's `memory_monitor` saw it; bounded in number and size.
+    turns
+        Who acted when: the latest turns, as far as the worlds keep them; bounded in number.
     """
 
     __test__ = False  # the name is the field's, yet pytest must not collect it
@@ -187,6 +239,10 @@ class TestRecord:
     worker: str = ""
     line: int = 0
     people: tuple[tuple[str, int, int], ...] = ()
+    sites: tuple[Site, ...] = ()
+    attachments: tuple[tuple[str, str], ...] = ()
+    agents: tuple[AgentMemory, ...] = ()
+    turns: tuple[TurnSpan, ...] = ()
 
     @property
     def attention(self) -> bool:
@@ -205,11 +261,17 @@ class TestRecord:
             "worker": self.worker,
             "line": self.line,
             "people": [list(person) for person in self.people],
+            "sites": [asdict(site) for site in self.sites],
+            "attachments": [list(pair) for pair in self.attachments],
+            "agents": [agent.to_json() for agent in self.agents],
+            "turns": [list(astuple(turn)) for turn in self.turns],
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TestRecord:
         """Build the record from `to_json`'s result."""
+        from tinytroupe.visualization.agent_memory import AgentMemory  # the core is loaded where it is needed
+
         return cls(
             data["nodeid"],
             data["outcome"],
@@ -220,6 +282,10 @@ class TestRecord:
             data["worker"],
             data["line"],
             tuple((name, calls, tokens) for name, calls, tokens in data["people"]),
+            tuple(Site(**site) for site in data.get("sites", ())),  # files of before have none
+            tuple((label, path) for label, path in data.get("attachments", ())),
+            tuple(AgentMemory.from_json(agent) for agent in data.get("agents", ())),
+            tuple(TurnSpan(*turn) for turn in data.get("turns", ())),
         )
 
 

@@ -11,13 +11,15 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_tinytroupe import _pytest_private, xdist
 from pytest_tinytroupe.attaching import adopt, attach, attach_error, error_report, one_set
-from pytest_tinytroupe.baseline import BaselineError
+from pytest_tinytroupe.baseline_file import BaselineError
 from pytest_tinytroupe.cause import By, cause_of
+from pytest_tinytroupe.command_line import tell
 from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.fresh import FreshError, run_fresh
 from pytest_tinytroupe.gate import Gate
@@ -27,11 +29,15 @@ from pytest_tinytroupe.metrics import ON_DEMAND, TIMED
 from pytest_tinytroupe.passes import PassName, instruments_of, plan
 from pytest_tinytroupe.phases import CHILD, GATE, MARKER, PROBE, RUN, forget_probe
 from pytest_tinytroupe.probe import Probe, probe_of
-from pytest_tinytroupe.records import Metric, Tier, Timeline, Verdict
+from pytest_tinytroupe.records import Metric, Site, Tier, Timeline, TurnSpan, Verdict
 from pytest_tinytroupe.settings import read_settings
 from pytest_tinytroupe.times import metrics_of, settled, take_times
 from pytest_tinytroupe.timing import WARMUP, Run, Timing, enough, expected_s
 from pytest_tinytroupe.verdict import judge_all
+
+if TYPE_CHECKING:
+    from pytest_tinytroupe.instruments.leaks import Leaks
+    from tinytroupe.visualization.agent_memory import AgentMemory
 
 
 class TestRun:
@@ -54,6 +60,10 @@ class TestRun:
         self.remarks: dict[str, str] = {}
         self.timelines: list[Timeline] = []
         self.notes: list[str] = []
+        self.sites: list[Site] = []
+        self.agents: list[AgentMemory] = []
+        self.turns: list[TurnSpan] = []
+        self.leaks: Leaks | None = None
         self.verdicts: tuple[Verdict, ...] = ()
         self.people: dict[str, dict[str, int]] = {}
         self.steps: dict[str, dict[str, int]] = {}
@@ -93,6 +103,16 @@ class TestRun:
         self.body_passed = False
         self._seeded = ""
         self.item.stash[PROBE] = Probe()
+        if name == "leak" and self.leaks is None:
+            from pytest_tinytroupe.instruments.leaks import Leaks
+
+            self.leaks = Leaks(self.item.config.rootpath)
+            self.leaks.start()
+
+    def end(self) -> None:
+        """Look at what is left of the current pass, which has been torn down."""
+        if self.current == "leak" and self.leaks is not None:
+            self.leaks.look()
 
     def take_times(self) -> None:
         """Take the times that the marker asks for, in fresh processes.
@@ -121,7 +141,9 @@ class TestRun:
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Measure what happens inside: the call of the current pass."""
-        instruments = instruments_of(self.current, self.marker, probe_of(self.item), self.rounds)
+        instruments = instruments_of(
+            self.current, self.marker, probe_of(self.item), self.rounds, self.item.config.rootpath
+        )
         with ExitStack() as stack:
             if self.current == "sequential":
                 from tinytroupe.engine import force_scheduler
@@ -132,15 +154,18 @@ class TestRun:
                 stack.callback(instrument.stop)
             yield
         readings = [instrument.read() for instrument in instruments]
-        self.metrics[self.current] = [metric for metrics, _, _ in readings for metric in metrics]
+        self.metrics[self.current] = [metric for reading in readings for metric in reading.metrics]
         if self.current == "main":
             probe = probe_of(self.item)
             self.people, self.steps = probe.by_person(), probe.by_step()
             self.limits.update({name: [limit] for name, limit in probe.limits.items()})
-            self.timelines = [timeline for _, timelines, _ in readings for timeline in timelines]
             if not probe.worlds.counts().get("steps"):
                 self.remarks["speedup"] = "no world took a step, and only worlds can be told to step sequentially"
-        self.notes += [note for _, _, notes in readings for note in notes]
+        self.timelines += [timeline for reading in readings for timeline in reading.timelines]
+        self.notes += [note for reading in readings for note in reading.notes]
+        self.sites += [site for reading in readings for site in reading.sites]
+        self.agents += [agent for reading in readings for agent in reading.agents]
+        self.turns += [turn for reading in readings for turn in reading.turns]
 
     def conclude(self) -> str:
         """Take note that the body passed; in the last pass, return why the verdict fails the test, or nothing."""
@@ -148,13 +173,17 @@ class TestRun:
         return self._judge() if self.last else ""
 
     def _judge(self) -> str:
+        from pytest_tinytroupe.instruments import Reading
         from pytest_tinytroupe.instruments.exact import speedup
         from pytest_tinytroupe.report.text import failure_message
 
         main, sequential = self.metrics["main"], self.metrics.get("sequential", [])
         heap = [metric for metric in self.metrics.get("heap", []) if self._wanted(metric.name)]
         times, expected = metrics_of(self.marker.timed, self.timing) if self.timing is not None else ([], {})
-        metrics = [*(each for each in main if self._means_something(each)), *speedup(sequential, main), *heap, *times]
+        leaks = self.leaks.read() if self.leaks is not None else Reading()
+        self.notes += leaks.notes
+        main = [each for each in main if self._means_something(each)]
+        metrics = [*main, *speedup(sequential, main), *heap, *leaks.metrics, *times]
         stored: dict[str, float] = {}
         before: tuple[By, By] = {}, {}
         must_have: list[Tier] = []
@@ -183,14 +212,23 @@ class TestRun:
         )
         self.verdicts = tuple(self._explained(verdict, before) for verdict in verdicts)
         self.judged = True
-        return failure_message(self.nodeid, self.verdicts, accept=self.gate.settings.update, problem=problem)
+        settings = self.gate.settings
+        return failure_message(
+            self.nodeid, self.verdicts, accept=settings.update, problem=problem, command=settings.command
+        )
 
     def _wanted(self, name: str) -> bool:
         return name not in ON_DEMAND or self.marker.wants(name)
 
     def _means_something(self, metric: Metric) -> bool:
+        if not self._wanted(metric.name):
+            return False
         # On wall time the main pass is the first, cold one; the time of a test is its wall_s then.
         return metric.name != "time_s" or self.marker.clock == "virtual" or self.marker.wants("time_s")
+
+    def _told(self, name: str) -> str:
+        """Return what an instrument had to remark on a metric, or nothing."""
+        return next((each.partition(": ")[2] for each in self.notes if each.startswith(f"{name}: ")), "")
 
     def _explained(self, verdict: Verdict, before: tuple[By, By]) -> Verdict:
         """Say who is behind a regression, or why there is no figure, where that is known."""
@@ -198,10 +236,9 @@ class TestRun:
             verdict = settled(verdict, self.timing, self.gate.family)
         name, note = verdict.metric.name, verdict.note
         if verdict.status in ("regressed", "over limit"):
-            note = cause_of(name, self.people, before[0], self.steps, before[1]) or note
+            note = cause_of(name, self.people, before[0], self.steps, before[1]) or note or self._told(name)
         elif verdict.status == "unmeasured" and all(name != each.name for each in self.metrics["main"]):
-            told = [each.partition(": ")[2] for each in self.notes if each.startswith(f"{name}: ")]
-            note = told[0] if told else note
+            note = self._told(name) or note
         if verdict.status == "new" or name not in TIMED:
             note = note or self.remarks.get(name, "")
         return replace(verdict, note=note)
@@ -222,6 +259,7 @@ def start(config: pytest.Config) -> None:
         gate.begin()
         # Workers may start elsewhere, and take over the options as they are now.
         config.option.perf_baseline_dir = str(settings.baseline_dir)
+        tell(config, settings.command)
     config.stash[GATE] = gate
     config.pluginmanager.register(gate, "tinytroupe-perf-gate")
 
@@ -272,6 +310,7 @@ def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestRep
                 with run.gate.sharing():
                     # Only what belongs to this function is torn down between passes: its module's fixtures stay.
                     reports = _pytest_private.run_phases(item, nextitem if run.last else item.parent)
+                run.end()
             except (FreshError, LockError) as error:
                 run.problem = f"perf: the test could not be measured: {error}"
             if run.problem:
@@ -285,6 +324,8 @@ def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestRep
             if failed_teardown is not None:
                 taken[-1].append(failed_teardown)
     finally:
+        if run.leaks is not None:
+            run.leaks.stop()
         random.setstate(randomness)
         del item.stash[RUN]
         forget_probe(item)

@@ -9,6 +9,8 @@ from typing import Literal
 
 import pytest
 
+from pytest_tinytroupe.command_line import CommandLine, command_line
+
 Update = Literal["all", "new", ""]
 
 
@@ -34,6 +36,8 @@ class Settings:
         How long a fresh process may take for one test, and how long a measurement waits for the machine.
     json_file, markdown_file, history_file
         Where figures, a summary and the history are written; None where they are not wanted.
+    command
+        What the user typed, to suggest commands like it.
     """
 
     update: Update
@@ -46,6 +50,7 @@ class Settings:
     json_file: Path | None
     markdown_file: Path | None
     history_file: Path | None
+    command: CommandLine
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -78,6 +83,7 @@ def read_settings(config: pytest.Config) -> Settings:
         json_file=_directory(config, "perf_json"),
         markdown_file=_directory(config, "perf_markdown"),
         history_file=_directory(config, "perf_history"),
+        command=command_line(config),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import PurePath
 
 import pytest
 
@@ -36,5 +38,18 @@ def remember_nodeids(items: Iterable[pytest.Item]) -> None:
 
 
 def nodeid_of(item: pytest.Item) -> str:
-    """Return a test's id, the same with and without a parallel run."""
-    return item.stash.get(NODEID, item.nodeid)
+    """Return a test's id: its file relative to the root directory, and its name, with and without a parallel run.
+
+    pytest's own ids of tests outside the root directory depend on the arguments, and several may have the same.
+    """
+    nodeid = item.stash.get(NODEID, item.nodeid)
+    inside = item.path.is_relative_to(item.config.rootpath)
+    return nodeid if inside else f"{file_of(item)}::{nodeid.partition('::')[2]}"
+
+
+def file_of(node: pytest.Item | pytest.Collector) -> str:
+    """Return a node's file relative to the root directory; the whole path where that is on another drive."""
+    try:
+        return PurePath(os.path.relpath(node.path, node.config.rootpath)).as_posix()
+    except ValueError:
+        return node.path.as_posix()

@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from tinytroupe.benchmarks import command
+    from tinytroupe.benchmarks.general import GENERAL
+    from tinytroupe.benchmarks.parallel import PARALLEL
+
     parser = argparse.ArgumentParser(prog="tinytroupe", description="Simulate people with language models, fast.")
     parser.add_argument("--version", action="version", version=f"tinytroupe {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -35,16 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--online", action="store_true", help="ask the model of the settings; needs OPENAI_API_KEY")
     demo.set_defaults(run=_demo)
 
-    bench = commands.add_parser("bench", help="sequential against parallel, beside the lower bound")
-    bench.add_argument("--agents", type=int, metavar="N", help="people (with --steps; default: the guide's scenarios)")
-    bench.add_argument("--steps", type=int, default=10, metavar="N", help="steps, default %(default)s")
-    bench.add_argument(
-        "--latency", default="1.0", help="seconds a call, or e.g. lognormal:1.0,0.5; default %(default)s"
-    )
-    bench.add_argument("--clock", choices=("virtual", "wall"), default="virtual", help="default %(default)s")
-    bench.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
-    bench.add_argument("--json", metavar="FILE", help="also write the results there")
-    bench.set_defaults(run=_bench)
+    bench = commands.add_parser("bench", help="speed, memory and recovery, beside the guide's figures and lower bounds")
+    command.add_options(bench, {**GENERAL, **PARALLEL})
+    bench.set_defaults(run=lambda chosen: command.run(chosen, {**GENERAL, **PARALLEL}))
 
     server = commands.add_parser("mock-server", help="serve the mock model over HTTP until Ctrl-C")
     server.add_argument("--host", default="127.0.0.1", help="default %(default)s")
@@ -96,56 +93,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         if not arguments.online:
             print("Offline, on the mock model: its words mean nothing. With a key: tinytroupe demo --online")
     return 0
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from tinytroupe.benchmarks import SCENARIOS, BenchmarkResult, Scenario, run_benchmark
-    from tinytroupe.benchmarks.results import document, table
-
-    own = arguments.agents is not None
-    scenarios = (Scenario("custom", arguments.agents, arguments.steps, 0.0),) if own else SCENARIOS
-    results: list[BenchmarkResult] = []
-    missed: list[str] = []
-    for scenario in scenarios:
-        print(f"running {scenario.name}: {scenario.agents} people, {scenario.steps} steps …", file=sys.stderr)
-        result = run_benchmark(
-            scenario.agents,
-            scenario.steps,
-            latency=arguments.latency,
-            clock=arguments.clock,
-            seed=arguments.seed,
-            scenario=scenario.name,
-        )
-        results.append(result)
-        if result.speedup < scenario.floor_speedup:
-            missed.append(f"{scenario.name}: {result.speedup:.1f}x, the guide expects {scenario.floor_speedup}x")
-    header = ("Scenario", "Agents", "Steps", "Sequential", "Parallel", "Lower bound", "Speedup", "Guide", "Efficiency")
-    rows = [
-        (
-            result.scenario,
-            str(result.agents),
-            str(result.steps),
-            f"{result.sequential_s:.2f} s",
-            f"{result.parallel_s:.2f} s",
-            f"{result.lower_bound_s:.2f} s",
-            f"{result.speedup:.1f}x",
-            f"{scenario.floor_speedup:.1f}x" if scenario.floor_speedup else "-",
-            f"{result.efficiency:.1%}",
-        )
-        for result, scenario in zip(results, scenarios, strict=True)
-    ]
-    print(table(header, rows))
-    print(
-        f"{arguments.clock} time, {arguments.latency} s a call; {sum(result.real_s for result in results):.1f} s real"
-    )
-    if arguments.json:
-        Path(arguments.json).write_text(document(results), "utf-8")
-        print(f"results: {arguments.json}")
-    for line in missed:
-        print(f"MISSED {line}", file=sys.stderr)
-    return 1 if missed else 0
 
 
 def _mock_server(arguments: argparse.Namespace) -> int:

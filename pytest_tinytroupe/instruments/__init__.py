@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pytest_tinytroupe.records import Metric, Timeline
+from pytest_tinytroupe.records import Metric, Site, Timeline, TurnSpan
+
+if TYPE_CHECKING:
+    from tinytroupe.visualization.agent_memory import AgentMemory
+
+
+class Reading(NamedTuple):
+    """What an instrument has found: metrics, curves, remarks, heap sites, memories of people, and their turns."""
+
+    metrics: Sequence[Metric] = ()
+    timelines: Sequence[Timeline] = ()
+    notes: Sequence[str] = ()
+    sites: Sequence[Site] = ()
+    agents: Sequence[AgentMemory] = ()
+    turns: Sequence[TurnSpan] = ()
 
 
 class Instrument(Protocol):
@@ -22,6 +37,6 @@ class Instrument(Protocol):
         """End, and release what was started."""
         ...
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
-        """Return metrics, curves and remarks."""
+    def read(self) -> Reading:
+        """Return what was found."""
         ...

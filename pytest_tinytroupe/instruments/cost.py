@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_tinytroupe.instruments import Reading
 from pytest_tinytroupe.metrics import metric
 from pytest_tinytroupe.probe import Probe
-from pytest_tinytroupe.records import Metric, Timeline
 
 
 class Cost:
@@ -21,10 +21,10 @@ class Cost:
     def stop(self) -> None:
         """Nothing to release."""
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+    def read(self) -> Reading:
         """Return the cost, or a remark on why there is none."""
         if not self._probe.models.sources:
-            return [], [], []
+            return Reading()
         from tinytroupe.llm.prices import PriceError, cost_usd
         from tinytroupe.llm.usage import Usage
 
@@ -40,7 +40,7 @@ class Cost:
         elif len(names) > 1:
             problem = f"several models were asked ({', '.join(names)}), whose tokens are not counted apart"
         if problem or not names:
-            return [], [], [f"cost_usd: {problem}"] if problem else []
+            return Reading(notes=[f"cost_usd: {problem}"] if problem else [])
         usage = Usage(
             calls=counts["calls"],
             prompt_tokens=counts["prompt_tokens"],
@@ -50,5 +50,5 @@ class Cost:
         try:
             cost = float(cost_usd(usage, names[0]))
         except PriceError as error:
-            return [], [], [f"cost_usd: {error}"]
-        return [metric("cost_usd", round(cost, 9))], [], []
+            return Reading(notes=[f"cost_usd: {error}"])
+        return Reading([metric("cost_usd", round(cost, 9))])

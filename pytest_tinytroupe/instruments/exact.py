@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pytest_tinytroupe.instruments import Reading
 from pytest_tinytroupe.metrics import metric
 from pytest_tinytroupe.probe import Probe
-from pytest_tinytroupe.records import Metric, Timeline
+from pytest_tinytroupe.records import Metric
 from pytest_tinytroupe.statistics import percentile
 
 DIGITS = 9
@@ -32,10 +33,10 @@ class Exact:
         """Take the real time the call took."""
         self._wall_s = time.perf_counter() - self._wall_s
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+    def read(self) -> Reading:
         """Return the metrics of all sources that were attached."""
         metrics = [*self._time(), *self._models(), *self._worlds(), *self._turns()]
-        return metrics, [], [MIXED] if self._probe.clocks.sources and self._probe.runs_on_real_time else []
+        return Reading(metrics, notes=[MIXED] if self._probe.clocks.sources and self._probe.runs_on_real_time else [])
 
     def _time(self) -> list[Metric]:
         if not self._probe.clocks.sources:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pytest_tinytroupe.instruments.process import POINTS
+from pytest_tinytroupe.instruments import Reading
 from pytest_tinytroupe.probe import Probe
-from pytest_tinytroupe.records import Metric, Timeline
-from tinytroupe.monitoring.series import thin_indices
+from tinytroupe.visualization.agent_memory import agent_memory
 
-PEOPLE = 20
-"""Curves kept of one test: those of the people who remember most."""
+PEOPLE = 100
+"""People kept of one test: those who remember most."""
+
+POINTS, FEWEST_POINTS, MOST_POINTS = 4000, 32, 240
+"""Points kept of all people together, and the fewest and most of each."""
 
 
 class Memories:
@@ -23,19 +25,16 @@ class Memories:
     def stop(self) -> None:
         """Nothing to release."""
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+    def read(self) -> Reading:
         """Return the curves of the people with the most memories."""
-        curves = [
-            _curve(name, monitor.get_history(name)) for monitor in self._probe.monitors for name in monitor.agent_names
+        everyone = [
+            (monitor.get_agent_stats(name)["peak_size"], name, monitor)
+            for monitor in self._probe.monitors
+            for name in monitor.agent_names
         ]
-        curves.sort(key=lambda curve: -max((value for _, value in curve.points), default=0.0))
-        shown = [curve for curve in curves if curve.points][:PEOPLE]
-        notes = [f"memory entries: the {PEOPLE} highest of {len(curves)} people"] if len(curves) > PEOPLE else []
-        return [], shown, notes
-
-
-def _curve(name: str, history: dict[str, list[float]]) -> Timeline:
-    # Over snapshots, one a step: virtual time stands still where the model answers at once.
-    snapshots, sizes = history["snapshot"], history["total_size"]
-    points = tuple((snapshots[i], sizes[i]) for i in thin_indices(snapshots, sizes, POINTS))
-    return Timeline(f"memory entries: {name}", "entries", points, axis="snapshot")
+        kept = sorted(everyone, key=lambda each: (-each[0], each[1]))[:PEOPLE]
+        points = min(MOST_POINTS, max(FEWEST_POINTS, POINTS // max(len(kept), 1)))
+        # Over snapshots, one a step: virtual time stands still where the model answers at once.
+        agents = [agent_memory(monitor, name, points=points, by_snapshot=True) for _, name, monitor in kept]
+        notes = [f"memory: the {PEOPLE} of {len(everyone)} people with the most"] if len(everyone) > PEOPLE else []
+        return Reading(notes=notes, agents=agents)

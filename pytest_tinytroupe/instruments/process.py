@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pytest_tinytroupe.instruments import Reading
 from pytest_tinytroupe.records import Metric, Timeline
-from tinytroupe.monitoring.process_memory import HighWaterMark, TimelineSampler
+from tinytroupe.monitoring.process_memory import MB, HighWaterMark, TimelineSampler, release_free_memory
 
 POINTS = 600
 """A chart is some 600 pixels wide; the sampler keeps the extremes when it thins."""
@@ -24,18 +25,28 @@ class Process:
         self._sampler = TimelineSampler(limit=POINTS)
 
     def start(self) -> None:
-        """Reset the high-water mark and begin to sample."""
-        self._mark.__enter__()
+        """Begin to sample, and reset the high-water mark."""
         self._sampler.start()
+        if self._steady:
+            # Memory that is free already would be used again, and the increase be that much too low.
+            release_free_memory()
+            with HighWaterMark():  # what it needs itself is needed now
+                pass
+        self._mark.__enter__()
 
     def stop(self) -> None:
         """End both."""
-        self._sampler.stop()
         self._mark.__exit__(None, None, None)
+        self._sampler.stop()
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
-        """Return the peak and the curve."""
+    def read(self) -> Reading:
+        """Return the peak, how far it lies above the start, and the curve."""
         points = tuple((round(t, 4), round(value, 3)) for t, value in self._sampler.values)
         marks = tuple((round(t, 4), label) for t, label in self._sampler.marks)
-        peak = Metric("peak_memory_mb", round(self._mark.peak_mb, 3), "MB", tier="process", steady=self._steady)
-        return [peak], [Timeline("process memory", "MB", points, marks)], [f"peak_memory_mb: {self._mark.method}"]
+        increase_mb = (self._mark.peak_bytes - self._mark.start_bytes) / MB
+        metrics = [
+            Metric(name, round(value_mb, 3), "MB", tier="process", steady=self._steady)
+            for name, value_mb in (("peak_memory_mb", self._mark.peak_mb), ("memory_increase_mb", increase_mb))
+        ]
+        curve = Timeline("process memory", "MB", points, marks)
+        return Reading(metrics, [curve], [f"peak_memory_mb: {self._mark.method}"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_tinytroupe.instruments import Reading
 from pytest_tinytroupe.probe import Probe
-from pytest_tinytroupe.records import Metric, Timeline
 
 
 class Recorded:
@@ -18,6 +18,6 @@ class Recorded:
     def stop(self) -> None:
         """Nothing to release."""
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+    def read(self) -> Reading:
         """Return the test's own metrics and remarks."""
-        return list(self._probe.recorded), [], list(self._probe.notes)
+        return Reading(list(self._probe.recorded), notes=list(self._probe.notes))

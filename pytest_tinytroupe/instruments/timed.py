@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 
-from pytest_tinytroupe.records import Metric, Timeline
+from pytest_tinytroupe.instruments import Reading
 from pytest_tinytroupe.timing import Run
 
 WORK = 36_000
@@ -40,10 +40,10 @@ class Timed:
         gc.collect()
         self._run = Run(wall_s, cpu_s, (self._before_s + calibrate()) / 2)
 
-    def read(self) -> tuple[list[Metric], list[Timeline], list[str]]:
+    def read(self) -> Reading:
         """Hand over the round; a single one is no metric yet."""
         self._rounds.append(self._run)
-        return [], [], []
+        return Reading()
 
 
 def calibrate() -> float:

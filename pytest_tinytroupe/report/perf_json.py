@@ -27,6 +27,8 @@ def write_json(path: Path, session: SessionReport) -> Path:
         It cannot be written.
     """
     document = {"format": FORMAT, "schema": SCHEMA, "environment_key": environment_key(), **session.to_json()}
+    for record in document["records"]:  # what people remembered is in the report's memory.json, when they acted drawn
+        del record["agents"], record["turns"]
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_atomically(path, text + "\n")
 

@@ -10,7 +10,7 @@ import pytest
 from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.records import TestRecord, Verdict
 from pytest_tinytroupe.report.github import error_lines, on_github
-from pytest_tinytroupe.report.text import HEADINGS, accept_command, align, headline, row
+from pytest_tinytroupe.report.text import HEADINGS, align, headline, row
 from pytest_tinytroupe.verdict import worst_first
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ UNUSED_LIMIT = 10
 
 def write_summary(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     """Write the tests, those that need attention first, and where the files are."""
-    if not (gate.records or gate.errors or gate.unused or gate.pruned):
+    if not (gate.records or gate.errors or gate.warnings or gate.unused or gate.pruned):
         return
     terminal.write_sep("=", "performance")
     verbosity = terminal.config.get_verbosity()
@@ -98,7 +98,6 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     from pytest_tinytroupe.gate import relative
 
     root = gate.config.rootpath
-    passed = [record for record in gate.records if record.outcome == "passed"]
     terminal.write_line("")
     terminal.write_line(f"baselines: {relative(gate.settings.baseline_dir, root)}")
     for path in gate.updated:
@@ -106,8 +105,8 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     for path in gate.pruned:
         terminal.write_line(f"pruned:    {relative(path, root)}")
     if not gate.settings.update:
-        _announce(terminal, passed, "improved", "improved; keep it with")
-        _announce(terminal, passed, "new", "new, without a baseline; keep it with")
+        _announce(terminal, gate, "improved", "improved; keep it with")
+        _announce(terminal, gate, "new", "new, without a baseline; keep it with")
         if gate.without_times:
             count = "1 test" if len(gate.without_times) == 1 else f"{len(gate.without_times)} tests"
             terminal.write_line(
@@ -116,17 +115,23 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     _write_unused(terminal, gate)
     for what, path in gate.written:
         terminal.write_line(f"{what + ':':<10} {path}")
+    for warning in gate.warnings:
+        terminal.write_line(f"WARNING: {warning}", yellow=True, bold=True)
     for error in gate.errors:
         terminal.write_line(f"ERROR: {error}", red=True, bold=True)
 
 
-def _announce(terminal: pytest.TerminalReporter, records: Sequence[TestRecord], status: str, text: str) -> None:
-    nodeids = [record.nodeid for record in records if any(verdict.status == status for verdict in record.verdicts)]
+def _announce(terminal: pytest.TerminalReporter, gate: Gate, status: str, text: str) -> None:
+    nodeids = [
+        record.nodeid
+        for record in gate.records
+        if record.outcome == "passed" and any(verdict.status == status for verdict in record.verdicts)
+    ]
     if not nodeids:
         return
     few = nodeids if len(nodeids) <= 3 else sorted({nodeid.partition("::")[0] for nodeid in nodeids})
     tests = "1 test" if len(nodeids) == 1 else f"{len(nodeids)} tests"
-    terminal.write_line(f"{tests} {text}: {accept_command(few)}")
+    terminal.write_line(f"{tests} {text}: {gate.settings.command.accepting(few)}")
 
 
 def _write_unused(terminal: pytest.TerminalReporter, gate: Gate) -> None:
@@ -135,7 +140,7 @@ def _write_unused(terminal: pytest.TerminalReporter, gate: Gate) -> None:
         return
     colour = {"red": True, "bold": True} if gate.settings.strict else {"yellow": True}
     count = "1 baseline is" if len(unused) == 1 else f"{len(unused)} baselines are"
-    terminal.write_line(f"{count} used by no test; remove with: pytest --perf --perf-prune", **colour)
+    terminal.write_line(f"{count} used by no test; remove with: {gate.settings.command.pruning()}", **colour)
     for nodeid in unused[:UNUSED_LIMIT]:
         terminal.write_line(f"  {nodeid}")
     if len(unused) > UNUSED_LIMIT:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from pytest_tinytroupe.command_line import CommandLine
 from pytest_tinytroupe.metrics import CATALOGUE
 from pytest_tinytroupe.records import Metric, Verdict
 from pytest_tinytroupe.settings import Update
@@ -83,12 +83,9 @@ def align(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def accept_command(nodeids: Iterable[str], option: str = "--perf-update") -> str:
-    """Return the command that makes the measured figures the new baselines of these tests."""
-    return shlex.join(["pytest", "--perf", option, *nodeids])
-
-
-def failure_message(nodeid: str, verdicts: Sequence[Verdict], *, accept: Update, problem: str) -> str:
+def failure_message(
+    nodeid: str, verdicts: Sequence[Verdict], *, accept: Update, problem: str, command: CommandLine
+) -> str:
     """Say why a test fails, or nothing if it does not.
 
     Parameters
@@ -101,6 +98,8 @@ def failure_message(nodeid: str, verdicts: Sequence[Verdict], *, accept: Update,
         Which differences from the baseline are about to be accepted; limits hold all the same.
     problem
         Why the baseline could not be used, or nothing.
+    command
+        How the tests were run.
     """
     failing = [verdict for verdict in verdicts if verdict.failed and not (accept == "all" and acceptable(verdict))]
     if not failing and not problem:
@@ -116,10 +115,10 @@ def failure_message(nodeid: str, verdicts: Sequence[Verdict], *, accept: Update,
     if all(verdict.status == "no baseline" for verdict in failing):
         lines.append(
             "Without a baseline there is nothing to hold it against, and CI is set. Run and commit: "
-            + accept_command([nodeid], "--perf-update-new")
+            + command.accepting([nodeid], "--perf-update-new")
         )
     elif all(acceptable(verdict) for verdict in failing):
-        lines.append(f"If this is meant, make it the baseline: {accept_command([nodeid])}")
+        lines.append(f"If this is meant, make it the baseline: {command.accepting([nodeid])}")
     else:
         lines.append(
             "If this is meant, change the limit in the test's perf marker; --perf-update does not lift limits."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -151,3 +152,25 @@ def test_the_command_works(python: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 model calls" in done.stdout
     assert not list(tmp_path.iterdir()), "nothing is written unasked"
+
+
+def test_the_sample_project_passes_and_its_gate_closes(python: Path, tmp_path: Path) -> None:
+    sample = tmp_path / "sample"
+    shutil.copytree(ROOT / "examples" / "downstream", sample, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    done = run(python, "-m", "pip", "install", "-q", "--no-deps", sample, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    plain = run(python, "-m", "pytest", cwd=sample)
+    assert plain.returncode == 0, plain.stdout + plain.stderr
+    assert "3 passed, 2 skipped" in plain.stdout
+
+    kept = run(python, "-m", "pytest", "--perf", cwd=sample, CI="true")
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    assert "5 passed" in kept.stdout
+
+    panel = sample / "src" / "price_panel" / "__init__.py"
+    panel.write_text(panel.read_text("utf-8").replace("world.run(rounds,", "world.run(rounds + 1,"), "utf-8")
+    worse = run(python, "-m", "pytest", "--perf", "tests/test_panel_speed.py", cwd=sample, CI="true")
+    assert worse.returncode == 1, worse.stdout + worse.stderr
+    assert "2 failed" in worse.stdout
+    assert "perf: time_s regressed: 3 s, baseline 2 s (+50.0 %)" in worse.stdout

@@ -37,7 +37,7 @@ INJECTED = os.environ.get("INJECTED", "")
 
 def messages(people):
     kept = [[] for _ in range(people)]
-    for turn in range(30):
+    for turn in range(10):
         for person in range(people):
             kept[person].append({"role": "user", "content": f"person {person} says {turn} " * 5})
             json.loads(json.dumps(kept[person][-20:]))
@@ -73,7 +73,7 @@ def test_cpu():
 
 @pytest.mark.perf(clock="wall")
 def test_wall(make_world, mock_llm):
-    mock_llm.latency = 0.23 if INJECTED == "wall" else 0.2
+    mock_llm.latency = 0.115 if INJECTED == "wall" else 0.1
     make_world(agents=4).run(steps=2)
 
 

@@ -201,7 +201,8 @@ async def both_cpu_ms(base_url: str, *, people: int = 10, steps: int = 5, rounds
 
     from tinytroupe import TinyWorld
     from tinytroupe.examples import troupe
-    from tinytroupe.llm.openai_model import OpenAIModel, _http_library
+    from tinytroupe.llm.openai_model import OpenAIModel
+    from tinytroupe.llm.transport import http_library
 
     model = Listening(OpenAIModel(base_url=base_url, api_key="x"))
     world = TinyWorld("Square", troupe(people), model=model, on_error="raise")
@@ -211,7 +212,7 @@ async def both_cpu_ms(base_url: str, *, people: int = 10, steps: int = 5, rounds
     ) as client:
 
         async def post(body: dict[str, Any]) -> Any:
-            return (await client.post("/chat/completions", cast_to=_http_library().Response, body=body)).content
+            return (await client.post("/chat/completions", cast_to=http_library().Response, body=body)).content
 
         for _ in range(rounds):
             model.requests.clear()

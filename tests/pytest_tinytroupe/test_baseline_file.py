@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tinytroupe import baseline
-from pytest_tinytroupe.baseline import BaselineError, Baselines, Entry, dump, entry_of, load
+from pytest_tinytroupe.baseline import Baselines, Entry, entry_of
+from pytest_tinytroupe.baseline_file import BaselineError, dump, load
 from pytest_tinytroupe.environment import environment_key, machine_key
 from pytest_tinytroupe.records import Metric
 from pytest_tinytroupe.timing import Run

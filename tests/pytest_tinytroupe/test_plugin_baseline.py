@@ -62,7 +62,7 @@ def test_the_life_of_a_baseline(project):
     result.stdout.fnmatch_lines(
         [
             "new  test_it.py::test_calls  calls 10, tokens 0, heap * MB",
-            "3 tests new, without a baseline; keep it with: pytest --perf --perf-update test_it*",
+            "3 tests new, without a baseline; keep it with: pytest --perf --perf-update * test_it*",
         ]
     )
     assert not (project.path / "baselines").exists()
@@ -90,7 +90,7 @@ def test_the_life_of_a_baseline(project):
             "perf: llm_calls regressed: 11, baseline 10 (+10.0 %)",
             "metric * measured * baseline * change * limit * verdict",
             "llm_calls * 11 * 10 * +10.0 % * ≤ 100  regressed",
-            "If this is meant, make it the baseline: pytest --perf --perf-update test_it.py::test_calls",
+            "If this is meant, make it the baseline: pytest --perf --perf-update * test_it.py::test_calls",
         ]
     )
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_calls - Failed: perf: llm_calls regressed: 11, baseline 10*"])

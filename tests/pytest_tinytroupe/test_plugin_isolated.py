@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from pytest_tinytroupe.environment import environment_key
@@ -139,14 +140,20 @@ def test_what_goes_wrong_is_an_error_that_says_what(pytester):
 
 
 @posix
-def test_ctrl_c_ends_the_child(pytester):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("body", ["time.sleep(600)", "while True: pass"], ids=["waits", "computes"])
+def test_the_child_never_outlives_its_parent(pytester, name, body):
     pytester.makepyfile(
-        """
+        f"""
         import os, pathlib, pytest, time
+        @pytest.fixture
+        def resource():
+            yield
+            pathlib.Path("torn").touch()
         @pytest.mark.perf(isolate=True)
-        def test_it():
+        def test_it(resource):
             pathlib.Path("pid").write_text(str(os.getpid()))
-            time.sleep(600)
+            {body}
         """
     )
     command = [sys.executable, "-m", "pytest", *PLAIN, "-p", "no:cacheprovider"]
@@ -155,12 +162,66 @@ def test_ctrl_c_ends_the_child(pytester):
     while not (pid_file.exists() and pid_file.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)  # to the parent alone
+    process.send_signal(signal.Signals[name])  # to the parent alone
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
-    assert "KeyboardInterrupt" in output
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid_file.read_text()), 0)
+    if name == "SIGINT":
+        assert process.returncode == pytest.ExitCode.INTERRUPTED
+        assert "KeyboardInterrupt" in output
+    deadline = time.monotonic() + 60
+    while _runs(int(pid_file.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (pytester.path / "torn").exists()
+
+
+def _runs(pid):
+    try:  # an orphan that nobody has waited for has ended all the same
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_with_s_its_output_is_shown_and_nothing_of_its_pytest(pytester):
+    source = """
+        import os, pathlib, pytest, sys
+        @pytest.mark.perf(isolate=True)
+        def test_it():
+            assert not sys.stdin.read()
+            print("printed \u00fc")
+            print("complained", file=sys.stderr)
+            os.write(1, b"low level\\n")
+            assert {passes}
+    """
+    pytester.makepyfile(test_it=source.format(passes=True))
+    result = run(pytester, "-s")
+    result.assert_outcomes(passed=1)
+    assert sum("test session starts" in line for line in result.outlines) == 1
+    assert sum("passed in" in line for line in result.outlines) == 1
+    for text in ("printed \u00fc", "complained", "low level"):
+        assert sum(text in line for line in result.outlines) == 2  # in each pass
+    run(pytester).stdout.no_fnmatch_line("*low level*")
+    pytester.makepyfile(test_it=source.format(passes=False))
+    result = run(pytester, "-s")
+    result.assert_outcomes(failed=1)
+    assert result.outlines.count("low level") == 1
+
+
+def test_with_s_its_output_is_shown_as_it_comes(pytester):
+    pytester.makepyfile(
+        """
+        import pathlib, pytest, time
+        @pytest.mark.perf(isolate=True)
+        def test_it():
+            print("waiting")
+            while not pathlib.Path("go").exists():
+                time.sleep(0.02)
+        """
+    )
+    command = [sys.executable, "-m", "pytest", *PLAIN, "-s", "-p", "no:cacheprovider", "--perf-time-limit=60"]
+    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True) as process:
+        assert any("waiting" in line for line in process.stdout)  # else it would end by its time limit
+        (pytester.path / "go").touch()
+        assert "1 passed" in process.stdout.read()
 
 
 WALL = """

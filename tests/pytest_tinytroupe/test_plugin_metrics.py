@@ -87,7 +87,7 @@ def test_memory_growth_a_step(pytester):
         "import pytest\n@pytest.mark.perf(max_memory_growth_mb_per_step=1, baseline=False)\ndef test_it(): pass"
     )
     (pytester.path / "test_it.py").unlink()
-    run(pytester).stdout.fnmatch_lines(["memory_growth_mb_per_step: no world took a step*"])
+    run(pytester).stdout.fnmatch_lines(["memory_growth_mb_per_step: there was no step*"])
 
 
 ASKING = """

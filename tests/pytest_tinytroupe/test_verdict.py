@@ -128,3 +128,9 @@ def test_the_same_value_never_fails(baseline):
 
 def test_the_floor_is_64_kib():
     assert HEAP_FLOOR_MB * 2**20 == 64 * 1024
+
+
+@pytest.mark.parametrize(("must_have", "status"), [(False, "new"), (True, "no baseline")])
+def test_what_has_no_baseline_is_new_or_fails(must_have, status):
+    verdict = judge(Metric("llm_calls", 3), must_have=must_have)
+    assert (verdict.status, verdict.failed) == (status, must_have)

@@ -37,8 +37,8 @@ PLUGIN = "pytest_tinytroupe"
 HOMES = {
     "aiohttp": {"tinytroupe/testing"},
     "anyio": {"tinytroupe/runtime/clock.py"},
-    "httpx": {"tinytroupe/llm/openai_model.py", "tinytroupe/testing"},
-    "httpx2": {"tinytroupe/llm/openai_model.py", "tinytroupe/testing"},
+    "httpx": {"tinytroupe/llm/transport.py", "tinytroupe/testing"},
+    "httpx2": {"tinytroupe/llm/transport.py", "tinytroupe/testing"},
     "jinja2": {"tinytroupe/agent/prompt.py", "tinytroupe/visualization", "pytest_tinytroupe/report"},
     "json_repair": {
         "tinytroupe/agent/action.py",
@@ -48,7 +48,7 @@ HOMES = {
     "numpy": {"tinytroupe/agent/memory"},
     "docx": {"tinytroupe/agent/documents.py"},
     "pypdf": {"tinytroupe/agent/documents.py"},
-    "openai": {"tinytroupe/llm/openai_model.py"},
+    "openai": {"tinytroupe/llm/openai_model.py", "tinytroupe/llm/transport.py", "tinytroupe/llm/failures.py"},
     "psutil": {"tinytroupe/monitoring/process_memory.py"},
     "pydantic": {"tinytroupe/extraction"},
     "pydantic_core": {"tinytroupe/extraction"},
@@ -74,8 +74,10 @@ TIME = {
     "pytest_tinytroupe/instruments/timed.py": {"perf_counter"},
     # Waits for other processes.
     "pytest_tinytroupe/measuring_lock.py": {"monotonic", "sleep"},
+    "pytest_tinytroupe/fresh.py": {"monotonic"},
+    "pytest_tinytroupe/fresh_child.py": {"sleep"},
     # A server's Retry-After may be a date, and the server may not send its own.
-    "tinytroupe/llm/openai_model.py": {"time"},
+    "tinytroupe/llm/failures.py": {"time"},
     # When a report was written.
     "pytest_tinytroupe/gate.py": {"datetime.now"},
     # Synchronous clients, and real servers between which it stands, know no other time.
@@ -87,10 +89,8 @@ TIME = {
 
 MOST_LINES = 400
 LARGER = {
-    "tinytroupe/agent/memory/episodic.py": 420,
     "tinytroupe/agent/tiny_person.py": 500,
     "tinytroupe/environment/tiny_world.py": 520,
-    "tinytroupe/testing/brain.py": 410,
 }
 
 

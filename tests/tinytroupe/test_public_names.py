@@ -38,8 +38,8 @@ NAMES = {
         *("Simulation", "begin", "cache_hits", "cache_misses", "checkpoint", "current_simulation", "end", "reset"),
     ),
     "tinytroupe.engine": (
-        *("EngineMetrics", "ParallelScheduler", "Scheduler", "SequentialScheduler", "StepCost"),
-        *("Turn", "TurnOutcome", "force_scheduler", "step_cost"),
+        *("Capacity", "DependencyScheduler", "EngineMetrics", "Histogram", "LowerBound", "ParallelScheduler"),
+        *("Scheduler", "SequentialScheduler", "Turn", "TurnOutcome", "force_scheduler"),
     ),
     "tinytroupe.environment": ("ActionEvent", "SimulationError", "StepEvent", "TinySocialNetwork", "TinyWorld"),
     "tinytroupe.examples": (

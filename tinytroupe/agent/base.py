@@ -24,6 +24,9 @@ Reach = Mapping[str, "tuple[TinyPerson, str]"]
 LATEST_ACTIONS = 1000
 """Actions that `pop_latest_actions` can return."""
 
+LATENCIES = 1000
+"""Model calls that `pop_latencies_s` can tell of."""
+
 _MAX_NAME_CHARACTERS = 200
 
 
@@ -58,6 +61,7 @@ class PersonBase:
         self._context: tuple[str, ...] = ()
         self._reach: Reach = {}
         self._calls = 0
+        self._latencies_s: deque[float] = deque(maxlen=LATENCIES)
         self._shown_from = 0
         self._latest: deque[Action] = deque(maxlen=LATEST_ACTIONS)
         self._consolidation = ConsolidationMetrics()
@@ -69,7 +73,7 @@ class PersonBase:
         return self.episodic_memory.store(Memory(kind, role, content, self._moment()))
 
     def _moment(self) -> datetime | None:
-        return self.environment.current_datetime if self.environment is not None else None
+        return self.environment.moment_of(self) if self.environment is not None else None
 
     def _model(self, world_model: ChatModel | None = None) -> ChatModel:
         world = self.environment
@@ -80,6 +84,12 @@ class PersonBase:
         origin = Origin(world, self.name, self._calls, step)
         self._calls += 1
         return ChatRequest(messages, schema=schema, origin=origin)
+
+    def pop_latencies_s(self) -> list[float]:
+        """Return the seconds that each model call took since the last time this was asked, and forget them."""
+        latest = list(self._latencies_s)
+        self._latencies_s.clear()
+        return latest
 
     async def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         return await self._model().embed(texts)

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Faculty(Protocol):
-    """Offers types of actions, and does them."""
+    """Offers types of actions, and does them.
+
+    One that does nothing to anybody but the person who acts says so with ``touches_others = False``. People who have
+    no other ones do their actions at the same time, and need not wait for each other.
+    """
 
     @property
     def actions(self) -> Mapping[str, str]:
@@ -29,6 +33,9 @@ class Faculty(Protocol):
 
 class TinyMentalFaculty:
     """A faculty to derive from: set `actions` and define `process_action_async`."""
+
+    touches_others: bool = True
+    """Whether it may do something to others than the person who acts, or to things that several people use."""
 
     actions: Mapping[str, str] = {}
 
@@ -46,6 +53,8 @@ class TinyMentalFaculty:
 
 class RecallFaculty(TinyMentalFaculty):
     """Lets a person look something up in its own knowledge; what it finds comes to mind for the next turn."""
+
+    touches_others = False
 
     actions: Mapping[str, str] = {
         "RECALL": "look for something in what you know or have read; content says what. It comes to mind later."

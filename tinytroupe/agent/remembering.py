@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,10 +138,18 @@ class Remembering(PersonBase):
         reply = await self._summarise(ChatRequest(messages))
         return "" if reply.text.strip().strip(".").upper() == "NOTHING" else reply.text.strip()
 
-    async def _summarise(self, request: ChatRequest) -> ChatReply:
-        reply = await self._model().complete(self._request(request.messages, request.schema))
-        self.usage += reply.usage
-        return reply
+    def _summarise(self, request: ChatRequest) -> Awaitable[ChatReply]:
+        # The call gets its number now, not when its turn comes in the loop: what it is known by must not depend on
+        # who was faster.
+        numbered = self._request(request.messages, request.schema)
+
+        async def answered() -> ChatReply:
+            reply = await self._model().complete(numbered)
+            self.usage += reply.usage
+            self._latencies_s.append(reply.latency_s)
+            return reply
+
+        return answered()
 
     # ------------------------------------------------------------------ documents
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from tinytroupe.agent.stateful import Stateful
 from tinytroupe.config import config_manager
 from tinytroupe.llm import ChatModel, ChatReply, Usage
 from tinytroupe.llm.asking import ReplyError, ask
+from tinytroupe.llm.model import ContextLengthError
 from tinytroupe.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger("tinytroupe.agent")
 
 _KNOWN_SHOWN = 5
 _SUMMARIES_SHOWN = 5
@@ -147,8 +151,13 @@ class TinyPerson(Specified, Perceiving, Related, Remembering, Stateful):
         types = (*ACTION_TYPES[:-1], *further, DONE)
         schema = reply_schema(types)
         replies: list[ChatReply] = []
-        present, shown_from = await self._present_text()
-        try:
+
+        def answered(reply: ChatReply) -> None:
+            replies.append(reply)
+            self._latencies_s.append(reply.latency_s)
+
+        async def decide(trimmed: bool) -> tuple[TurnReply, int]:
+            present, shown_from = await self._present_text(trimmed)
             read = await ask(
                 self._model(model),
                 lambda messages: self._request(messages, schema, step),
@@ -159,8 +168,16 @@ class TinyPerson(Specified, Perceiving, Related, Remembering, Stateful):
                     max_actions=most,
                     max_characters=config_manager.get("max_reply_characters"),
                 ),
-                replies.append,
+                answered,
             )
+            return read, shown_from
+
+        try:
+            try:
+                read, shown_from = await decide(trimmed=False)
+            except ContextLengthError as error:
+                logger.info("%s: asking again with a quarter of the memories: %s", self.name, error)
+                read, shown_from = await decide(trimmed=True)
         except BaseException as error:
             self.usage += sum((reply.usage for reply in replies), Usage())
             if isinstance(error, ReplyError):
@@ -367,9 +384,11 @@ class TinyPerson(Specified, Perceiving, Related, Remembering, Stateful):
             self._identity = (depends_on, text)
         return self._identity[1]
 
-    async def _present_text(self) -> tuple[str, int]:
-        """Return the second message, and the number of the first memory that it shows."""
+    async def _present_text(self, trimmed: bool = False) -> tuple[str, int]:
+        """Return the second message, and the number of the first memory that it shows; a quarter of it if `trimmed`."""
         most, characters = config_manager.get("recent_memories_in_prompt"), config_manager.get("max_content_characters")
+        if trimmed:
+            most, characters = max(most // 4, 1), max(characters // 4, 1)
         memories = self.episodic_memory.retrieve_last(most + 1, include_omission_info=False)
         first = prompt.first_shown(memories, self.name, most, self._shown_from)
         shown = [memory for memory in memories if memory.sequence >= first]

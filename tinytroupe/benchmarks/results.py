@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,8 +23,8 @@ class BenchmarkResult:
         Elapsed time of either run on that clock.
     lower_bound_s
         The least the parallel run could take: Σ over steps of max(longest turn, busy time / slots).
-    real_s
-        Real seconds that both runs took.
+    real_s, parallel_real_s
+        Real seconds that both runs took, and the parallel one alone.
     model_calls, tokens, errors
         Of the parallel run.
     """
@@ -42,6 +41,7 @@ class BenchmarkResult:
     model_calls: int
     tokens: int
     errors: int
+    parallel_real_s: float = 0.0
 
     @property
     def speedup(self) -> float:
@@ -105,11 +105,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
-
-
-def document(results: Sequence[BenchmarkResult | MemoryResult]) -> str:
-    """Return the results as a JSON document: ``{"schema": 1, "results": [{"kind": …, …}]}``."""
-    entries = [
-        {"kind": "speed" if isinstance(result, BenchmarkResult) else "memory", **result.to_json()} for result in results
-    ]
-    return json.dumps({"schema": 1, "results": entries}, indent=2, sort_keys=True) + "\n"

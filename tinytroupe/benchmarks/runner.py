@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gc
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tinytroupe.benchmarks.results import BenchmarkResult, MemoryResult
+from tinytroupe.benchmarks.section import ClockName
 from tinytroupe.config import config_manager
 from tinytroupe.runtime.clock import Clock, VirtualClock, WallClock, use_clock
 
 if TYPE_CHECKING:
     from tinytroupe.environment import TinyWorld
+    from tinytroupe.testing import MockLLM
     from tinytroupe.testing.latency import Latency
 
 _MB = 2**20
-
-ClockName = Literal["virtual", "wall"]
 
 
 def run_benchmark(
@@ -42,7 +45,7 @@ def run_benchmark(
         ``lognormal:1.0,0.5``.
     clock
         ``virtual``: exact, and takes as long as the program's own work. ``wall``: real time, against the mock model's
-        server on 127.0.0.1.
+        server on 127.0.0.1 (in a process of its own where `latency` is a number or text).
     seed
         Of the mock model and the simulation.
     scenario
@@ -56,8 +59,8 @@ def run_benchmark(
         No agents or steps, an unknown clock, a malformed latency.
     """
     began = time.perf_counter()
-    sequential = _measured(agents, steps, latency, clock, seed, parallelize=False)
-    parallel = _measured(agents, steps, latency, clock, seed, parallelize=parallelize)
+    sequential, _ = _measured(agents, steps, latency, clock, seed, parallelize=False)
+    parallel, parallel_real_s = _measured(agents, steps, latency, clock, seed, parallelize=parallelize)
     return BenchmarkResult(
         scenario=scenario,
         agents=agents,
@@ -71,6 +74,7 @@ def run_benchmark(
         model_calls=parallel["model_calls"],
         tokens=parallel["tokens"],
         errors=parallel["parallel_errors"] + parallel["parallel_timeouts"],
+        parallel_real_s=parallel_real_s,
     )
 
 
@@ -110,8 +114,9 @@ def run_memory_benchmark(
         Name in the result.
     """
     from tinytroupe.monitoring.process_memory import HighWaterMark, rss_bytes
+    from tinytroupe.testing import MockLLM
 
-    with _world(agents, 0.0, "virtual", seed) as world:
+    with stage(agents, MockLLM(seed), "virtual") as world:
         world.run(1)  # clients, templates and caches are there now: what follows is the simulation's own
         gc.collect()
         start = rss_bytes()
@@ -132,32 +137,81 @@ def run_memory_benchmark(
     )
 
 
-def _measured(
-    agents: int, steps: int, latency: float | str | Latency, clock: ClockName, seed: int, *, parallelize: bool
-) -> dict[str, Any]:
-    with _world(agents, latency, clock, seed) as world:
-        if clock == "wall":  # connections are opened, and the client is imported, outside of what is timed
-            world.run(1, parallelize=parallelize)
-            world.reset_parallel_metrics()
-        world.run(steps, parallelize=parallelize)
-        return world.get_parallel_metrics()
+def measured_memory(agents: int, steps: int, seed: int = 0) -> dict[str, Any]:
+    """Return `MemoryResult.to_json` of `run_memory_benchmark` in a fresh process, where nothing else has run before.
+
+    Raises
+    ------
+    RuntimeError
+        The process failed; its error output is in the message.
+    """
+    program = (
+        "import json, sys; from tinytroupe.benchmarks import run_memory_benchmark as run; "
+        "print(json.dumps(run(*map(int, sys.argv[1:3]), seed=int(sys.argv[3])).to_json()))"
+    )
+    command = [sys.executable, "-c", program, str(agents), str(steps), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the memory benchmark's process ended with {done.returncode}:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @contextmanager
-def _world(agents: int, latency: float | str | Latency, clock: ClockName, seed: int) -> Iterator[TinyWorld]:
+def stage(agents: int, mock: MockLLM, clock: ClockName, base_url: str | None = None) -> Iterator[TinyWorld]:
+    """Give a world of `agents` people who hear each other, and who ask a mock model through the real client.
+
+    Parameters
+    ----------
+    agents
+        How many.
+    mock
+        Who answers: intercepted on virtual time, over a socket in real time.
+    clock
+        ``virtual`` or ``wall``.
+    base_url
+        In real time: a server that answers in place of `mock`.
+
+    Raises
+    ------
+    ValueError
+        No agents, or an unknown clock.
+    """
     from tinytroupe.environment import TinyWorld
     from tinytroupe.examples import troupe
     from tinytroupe.llm.openai_model import OpenAIModel
-    from tinytroupe.testing import MockLLM, parse_latency
 
     if clock not in ("virtual", "wall"):
         raise ValueError(f"clock must be 'virtual' or 'wall', got {clock!r}")
-    spread = parse_latency(latency) if isinstance(latency, str) else latency
     with ExitStack() as stack:
-        mock = stack.enter_context(MockLLM(seed=seed, latency=spread))
         time_source: Clock = stack.enter_context(VirtualClock() if clock == "virtual" else WallClock())
         stack.enter_context(use_clock(time_source))
-        base_url = None if clock == "virtual" else stack.enter_context(mock.serve()).base_url
-        model = OpenAIModel(base_url=base_url)
-        world = TinyWorld("benchmark", troupe(agents, seed=seed), model=model, clock=time_source, on_error="skip")
+        if clock == "virtual":
+            stack.enter_context(mock)
+        elif base_url is None:
+            base_url = stack.enter_context(mock.serve()).base_url
+        model = OpenAIModel(base_url=base_url, api_key="mock")
+        people = troupe(agents, seed=mock.seed)
+        world = TinyWorld("benchmark", people, model=model, clock=time_source, on_error="skip", show=False)
         yield world.make_everyone_accessible()
+
+
+def _measured(
+    agents: int, steps: int, latency: float | str | Latency, clock: ClockName, seed: int, *, parallelize: bool
+) -> tuple[dict[str, Any], float]:
+    """Return the metrics of a run, and the real seconds it took."""
+    from tinytroupe.benchmarks.load import ModelServer
+    from tinytroupe.testing import MockLLM, parse_latency
+
+    spread = parse_latency(latency) if isinstance(latency, str) else latency
+    with ExitStack() as stack:
+        base_url = None
+        if clock == "wall" and isinstance(latency, (int, float, str)):
+            base_url = stack.enter_context(ModelServer(latency, seed)).base_url
+        world = stack.enter_context(stage(agents, MockLLM(seed, spread), clock, base_url))
+        if clock == "wall":  # connections are opened, and the client is imported, outside of what is timed
+            world.run(1)
+            world.reset_parallel_metrics()
+        began = time.perf_counter()
+        world.run(steps, parallelize=parallelize)
+        return world.get_parallel_metrics(), time.perf_counter() - began

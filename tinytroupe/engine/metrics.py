@@ -1,79 +1,21 @@
-"""What steps cost in time, and how near that came to the least possible."""
+"""What runs cost in time, calls and tokens, and how near that came to the least possible."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from tinytroupe.engine.histogram import Histogram
 from tinytroupe.engine.turn import TurnOutcome
 from tinytroupe.llm.usage import Usage
 
-
-@dataclass(frozen=True, slots=True)
-class StepCost:
-    """Time of one step, in seconds on the clock of the run.
-
-    Attributes
-    ----------
-    parallel
-        Whether people acted at once.
-    elapsed_s
-        From the first start to the last end.
-    busy_s
-        Durations of the turns added up, waiting for slots excluded: what one after the other would take at least.
-    queued_s
-        Waiting for slots added up.
-    lower_bound_s
-        The least that any schedule could take: max(longest turn, busy_s / slots).
-    errors, timeouts
-        Turns that failed, and turns that ran out of time.
-    usage
-        Calls and tokens of the step.
-    """
-
-    parallel: bool
-    elapsed_s: float
-    busy_s: float
-    queued_s: float
-    lower_bound_s: float
-    errors: int
-    timeouts: int
-    usage: Usage
-
-
-def step_cost(outcomes: Sequence[TurnOutcome], *, parallel: bool, elapsed_s: float, slots: int) -> StepCost:
-    """Return the cost of a step.
-
-    Parameters
-    ----------
-    outcomes
-        The turns of the step.
-    parallel
-        Whether they ran at once.
-    elapsed_s
-        Duration of the step in seconds.
-    slots
-        Turns that may be under way at once (C in ``max(longest, sum / C)``).
-    """
-    busy = [outcome.busy_s for outcome in outcomes]
-    total = sum(busy)
-    return StepCost(
-        parallel=parallel,
-        elapsed_s=elapsed_s,
-        busy_s=total,
-        queued_s=sum(outcome.queued_s for outcome in outcomes),
-        lower_bound_s=max(max(busy, default=0.0), total / max(slots, 1)),
-        errors=sum(outcome.status == "failed" for outcome in outcomes),
-        timeouts=sum(outcome.status == "timed out" for outcome in outcomes),
-        usage=sum((outcome.usage for outcome in outcomes), Usage()),
-    )
+_PERCENTILES = (50, 95, 99)
 
 
 class EngineMetrics:
-    """Adds up the cost of steps over all runs of a world. Thread-safe; its size does not grow with the steps.
+    """Adds up what the runs of a world cost. Thread-safe; its size grows neither with the steps nor with the people.
 
     Parameters
     ----------
@@ -91,40 +33,94 @@ class EngineMetrics:
         with self._lock:
             self._steps = {True: 0, False: 0}
             self._errors = self._timeouts = 0
-            self._elapsed_s = self._busy_s = self._queued_s = self._lower_bound_s = 0.0
+            self._elapsed_s = self._busy_s = self._queued_s = self._present_s = 0.0
             self._parallel_elapsed_s = self._parallel_busy_s = 0.0
+            self._bounds_before_s = self._bound_s = 0.0
             self._usage = Usage()
+            self._turns_s, self._calls_s = Histogram(), Histogram()
             self._timeline.clear()
 
-    def add(self, cost: StepCost, outcomes: Iterable[TurnOutcome] = ()) -> None:
-        """Take in one step and, where timings are wanted, its turns."""
+    def begin_run(self) -> None:
+        """Say that what follows is another run: lower bounds of runs, which come one after the other, add up."""
         with self._lock:
-            self._steps[cost.parallel] += 1
-            self._errors += cost.errors
-            self._timeouts += cost.timeouts
-            self._elapsed_s += cost.elapsed_s
-            self._busy_s += cost.busy_s
-            self._queued_s += cost.queued_s
-            self._lower_bound_s += cost.lower_bound_s
-            self._usage += cost.usage
-            if cost.parallel:
-                self._parallel_elapsed_s += cost.elapsed_s
-                self._parallel_busy_s += cost.busy_s
-            self._timeline.extend(outcomes)
+            self._bounds_before_s += self._bound_s
+            self._bound_s = 0.0
+
+    def add(
+        self,
+        outcomes: Sequence[TurnOutcome],
+        *,
+        parallel: bool,
+        elapsed_s: float,
+        lower_bound_s: float,
+        calls_s: Iterable[float] = (),
+        complete: bool = True,
+        timeline: bool = True,
+    ) -> None:
+        """Take in a step.
+
+        Parameters
+        ----------
+        outcomes
+            Its turns.
+        parallel
+            Whether people acted at once.
+        elapsed_s
+            Seconds since the step before was complete; out of order, steps overlap, and this adds up to the run.
+        lower_bound_s
+            Least seconds that the run could have taken up to here; see `tinytroupe.engine.bound`.
+        calls_s
+            Seconds that each of its model calls took.
+        complete
+            False where the run ended within the step: it is not counted as one.
+        timeline
+            Whether to keep its turns in `timeline`.
+        """
+        with self._lock:
+            self._steps[parallel] += complete
+            self._elapsed_s += elapsed_s
+            self._present_s += elapsed_s * len(outcomes)
+            self._bound_s = lower_bound_s
+            busy_s = 0.0
+            for outcome in outcomes:
+                self._errors += outcome.status == "failed"
+                self._timeouts += outcome.status == "timed out"
+                self._queued_s += outcome.queued_s
+                self._usage += outcome.usage
+                self._turns_s.add(outcome.elapsed_s)
+                busy_s += outcome.busy_s
+            self._busy_s += busy_s
+            for call_s in calls_s:
+                self._calls_s.add(call_s)
+            if parallel:
+                self._parallel_elapsed_s += elapsed_s
+                self._parallel_busy_s += busy_s
+            if timeline:
+                self._timeline.extend(outcomes)
 
     def timeline(self) -> tuple[TurnOutcome, ...]:
-        """Return the last turns, oldest first."""
+        """Return the last turns, by step and in agent order."""
         with self._lock:
             return tuple(self._timeline)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures, always numbers.
+        """Return the figures, always numbers; times in seconds, on the clock of the runs.
 
-        ``avg_parallel_speedup`` is busy time over elapsed time of the parallel steps: how many people acted at once on
-        average (1.0 where no time passed). ``efficiency`` is lower bound over elapsed time of all steps, sequential
-        ones included, which therefore come to 1 / people.
+        ``avg_parallel_speedup``
+            Busy time over elapsed time of the parallel steps: how many people acted at once on average (1.0 where no
+            time passed).
+        ``efficiency``
+            Lower bound over elapsed time of all steps. Sequential ones, where people do not wait for each other's
+            words alone but for each other's turns, come to about 1 / people.
+        ``stall_share``
+            Share of the people's time in which they neither acted nor queued, but waited for others:
+            ``1 - (busy + queued) / Σ people · elapsed``.
+        ``p50_…``, ``p95_…``, ``p99_turn_latency_s``, ``…_call_latency_s``
+            Nearest rank, within 1 %; turns include the waiting for slots, calls do not.
         """
         with self._lock:
+            lower_bound_s = self._bounds_before_s + self._bound_s
+            stalled_s = self._present_s - self._busy_s - self._queued_s
             return {
                 "total_parallel_steps": self._steps[True],
                 "total_sequential_steps": self._steps[False],
@@ -134,14 +130,17 @@ class EngineMetrics:
                 "elapsed_s": self._elapsed_s,
                 "busy_s": self._busy_s,
                 "queued_s": self._queued_s,
-                "lower_bound_s": self._lower_bound_s,
-                "efficiency": _ratio(self._lower_bound_s, self._elapsed_s),
+                "lower_bound_s": lower_bound_s,
+                "efficiency": _ratio(lower_bound_s, self._elapsed_s),
+                "stall_share": max(0.0, stalled_s / self._present_s) if self._present_s > 0 else 0.0,
                 "model_calls": self._usage.calls,
                 "retries": self._usage.retries,
                 "prompt_tokens": self._usage.prompt_tokens,
                 "completion_tokens": self._usage.completion_tokens,
                 "tokens": self._usage.tokens,
                 "cached_tokens": self._usage.cached_tokens,
+                **{f"p{p}_call_latency_s": self._calls_s.percentile(p / 100) for p in _PERCENTILES},
+                **{f"p{p}_turn_latency_s": self._turns_s.percentile(p / 100) for p in _PERCENTILES},
             }
 
 

@@ -1,12 +1,12 @@
-"""When who acts: one after the other, or all people of a step at once."""
+"""When who acts: one after the other, all people of a step at once, or everyone as soon as nobody can interfere."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from tinytroupe.engine.turn import Turn, TurnOutcome
 
@@ -16,11 +16,15 @@ Take = Callable[[Turn], Awaitable[TurnOutcome]]
 Commit = Callable[[TurnOutcome], None]
 """Makes an outcome part of the world."""
 
-SCHEDULERS = ("sequential", "parallel")
+SCHEDULERS = ("sequential", "parallel", "dependency")
 
 
 class Scheduler(Protocol):
-    """Runs the turns of a step."""
+    """Runs the turns of a step.
+
+    `tinytroupe.engine.dependency.DependencyScheduler` runs many steps at once, where a world can do without barriers;
+    where it can't, its steps are run like those of `ParallelScheduler`.
+    """
 
     name: str
 
@@ -62,7 +66,7 @@ class SequentialScheduler:
         outcomes = []
         for turn in turns:
             left_s = None if deadline is None else deadline - loop.time()
-            outcome = await _within(turn, take, left_s)
+            outcome = await within(turn, take, left_s)
             commit(outcome)
             outcomes.append(outcome)
         return outcomes
@@ -114,25 +118,44 @@ class ParallelScheduler:
         return outcomes
 
 
-async def _within(turn: Turn, take: Take, left_s: float | None) -> TurnOutcome:
+async def within(
+    turn: Turn, take: Take, timeout_s: float | None, room: AbstractAsyncContextManager[Any] | None = None
+) -> TurnOutcome:
+    """Take a turn in a task of its own, which is cancelled when its time is over.
+
+    Parameters
+    ----------
+    turn, take
+        Whose, and how.
+    timeout_s
+        Seconds from now on, the waiting for `room` included; None: any number.
+    room
+        What to hold while the turn is taken.
+    """
     loop = asyncio.get_running_loop()
     started_s = loop.time()
-    if left_s is None:
-        return await take(turn)
-    if left_s <= 0:
+    if timeout_s is not None and timeout_s <= 0:
         return timed_out(turn, None, started_s, started_s)
-    task = asyncio.ensure_future(take(turn))
+    begun_s: list[float] = []
+
+    async def one() -> TurnOutcome:
+        async with room or nullcontext():
+            begun_s.append(loop.time())
+            return await take(turn)
+
+    task = loop.create_task(one())
     try:
-        await asyncio.wait([task], timeout=left_s)
+        await asyncio.wait([task], timeout=timeout_s)
     finally:
         late = not task.done()
         if late:
             task.cancel()
             await asyncio.wait([task])
-    if task.cancelled():
-        now_s = loop.time()
-        return timed_out(turn, started_s, started_s, now_s) if late else cancelled(turn, started_s, now_s)
-    return task.result()
+    if not task.cancelled():
+        return task.result()
+    begin_s = begun_s[0] if begun_s else None
+    now_s = loop.time()
+    return timed_out(turn, begin_s, started_s, now_s) if late else cancelled(turn, started_s, now_s)
 
 
 def timed_out(turn: Turn, begun_s: float | None, started_s: float, now_s: float) -> TurnOutcome:
@@ -174,7 +197,7 @@ def force_scheduler(name: str) -> Iterator[None]:
 
     So that one program can be measured both ways.
     """
-    scheduler_named(name)
+    _check(name)
     token = _forced.set(name)
     try:
         yield
@@ -182,21 +205,32 @@ def force_scheduler(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
-def chosen(asked: str) -> Scheduler:
-    """Return the scheduler to use where the program asks for `asked` (``auto``: parallel)."""
-    return scheduler_named(_forced.get() or ("parallel" if asked == "auto" else asked))
+def chosen(asked: str) -> str:
+    """Return the name of the scheduler to use where the program asks for `asked`: that one, or the forced one.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name; the message lists those there are.
+    """
+    name = _forced.get() or asked
+    if name != "auto":
+        _check(name)
+    return name
 
 
 def scheduler_named(name: str) -> Scheduler:
-    """Return the scheduler of that name.
+    """Return the scheduler of that name for single steps; ``dependency``, where it can't run ahead, is ``parallel``.
 
     Raises
     ------
     ValueError
         There is none; the message lists those there are.
     """
-    if name == "sequential":
-        return SequentialScheduler()
-    if name == "parallel":
-        return ParallelScheduler()
-    raise ValueError(f"unknown scheduler {name!r}; there are: auto, {', '.join(SCHEDULERS)}")
+    _check(name)
+    return SequentialScheduler() if name == "sequential" else ParallelScheduler()
+
+
+def _check(name: str) -> None:
+    if name not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {name!r}; there are: auto, {', '.join(SCHEDULERS)}")

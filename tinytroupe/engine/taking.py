@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.config import config_manager
 from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.llm import ChatModel, Usage
+from tinytroupe.runtime.deadline import within
+from tinytroupe.runtime.portal import Calls
 
 MAX_THREADS = 256
 """Plain `act` functions at work at once where ``MAX_WORKERS`` says nothing."""
@@ -26,17 +31,102 @@ def replaced_act(person: TinyPerson) -> Callable[[], Any] | None:
     return None
 
 
-def threads_for(people: Iterable[TinyPerson]) -> ThreadPoolExecutor | None:
-    """Return threads for those whose `act` was replaced by a plain function; None where nobody's was."""
-    replaced = [act for person in people if (act := replaced_act(person)) is not None]
-    plain = [act for act in replaced if not inspect.iscoroutinefunction(act)]
-    if not plain:
-        return None
-    most = config_manager.get("max_workers") or min(len(plain), MAX_THREADS)
-    return ThreadPoolExecutor(most, thread_name_prefix="tinytroupe act")
+class Workers:
+    """Worker threads for plain `act` functions, at most so many at work at once.
+
+    A thread can't be stopped. One whose turn has timed out is given up: what it asks the simulation for is cancelled,
+    but it counts until it returns, in later runs, too, and where such threads fill the bound, turns wait for them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._most = MAX_THREADS
+        self._at_work = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def open(self, people: Iterable[TinyPerson]) -> None:
+        """Get ready for a run of `people`; ``MAX_WORKERS`` is the bound from now on."""
+        replaced = [act for person in people if (act := replaced_act(person)) is not None]
+        if not all(map(inspect.iscoroutinefunction, replaced)):
+            self._most = config_manager.get("max_workers") or MAX_THREADS
+            # The pool never queues: who may go is decided below, since given-up threads of earlier pools count.
+            self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="tinytroupe act")
+
+    def close(self) -> None:
+        """End the threads that have nothing to do."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def at_work(self) -> int:
+        """Threads at work, those given up included."""
+        return self._at_work
+
+    async def call(self, function: Callable[[], Any]) -> float:
+        """Run a function in a thread, when one is free; a cancelled call gives it up.
+
+        Returns the seconds that it waited for a thread, on the loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        while not self._begin():
+            await self._one_returns()
+        queued_s = loop.time() - asked_s
+        calls = Calls()
+        started, given_up = threading.Event(), threading.Event()
+
+        def work() -> None:
+            with self._lock:
+                if given_up.is_set():
+                    return
+                started.set()
+            try:
+                function()
+            finally:
+                self._end()
+
+        try:
+            await loop.run_in_executor(self._threads, calls.inside(work))
+        except asyncio.CancelledError:
+            with self._lock:
+                given_up.set()
+            if not started.is_set():
+                self._end()
+            calls.cancel()
+            raise
+        return queued_s
+
+    def _begin(self) -> bool:
+        with self._lock:
+            free = self._at_work < self._most
+            self._at_work += free
+            return free
+
+    def _end(self) -> None:
+        with self._lock:
+            self._at_work -= 1
+            waiting, self._waiting = self._waiting, deque()
+        for future in waiting:
+            with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                future.get_loop().call_soon_threadsafe(_wake, future)
+
+    async def _one_returns(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._at_work < self._most:
+                return
+            self._waiting.append(future)
+        await future
 
 
-async def take_turn(turn: Turn, model: ChatModel | None, threads: ThreadPoolExecutor | None) -> TurnOutcome:
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def take_turn(turn: Turn, model: ChatModel | None, workers: Workers) -> TurnOutcome:
     """Let the person decide. Commits nothing, and raises nothing but cancellation: errors are part of the outcome.
 
     Parameters
@@ -45,8 +135,8 @@ async def take_turn(turn: Turn, model: ChatModel | None, threads: ThreadPoolExec
         Whose turn it is.
     model
         The world's model.
-    threads
-        Of `threads_for`.
+    workers
+        Where plain functions run.
     """
     loop = asyncio.get_running_loop()
     person, started_s = turn.person, loop.time()
@@ -54,22 +144,30 @@ async def take_turn(turn: Turn, model: ChatModel | None, threads: ThreadPoolExec
     def outcome(**details: Any) -> TurnOutcome:
         return TurnOutcome(person.name, turn.step, turn.index, started_s=started_s, finished_s=loop.time(), **details)
 
+    limit_s = config_manager.get("turn_timeout")
+    limit = within(limit_s)
     try:
-        replaced = replaced_act(person)
-        if replaced is None:
-            decided = await person.deliberate(model=model, step=turn.step)
-            return outcome(
-                status="acted",
-                queued_s=decided.queued_s,
-                usage=decided.usage,
-                deliberation=decided,
-                actions=decided.reply.actions,
-            )
-        before: Usage = person.usage
-        if inspect.iscoroutinefunction(replaced):
-            await replaced()
-        else:
-            await loop.run_in_executor(threads, replaced)
-        return outcome(status="acted", usage=person.usage - before, actions=tuple(person.pop_latest_actions()))
+        async with limit:
+            replaced = replaced_act(person)
+            if replaced is None:
+                decided = await person.deliberate(model=model, step=turn.step)
+                return outcome(
+                    status="acted",
+                    queued_s=decided.queued_s,
+                    usage=decided.usage,
+                    deliberation=decided,
+                    actions=decided.reply.actions,
+                )
+            before: Usage = person.usage
+            queued_s = 0.0
+            if inspect.iscoroutinefunction(replaced):
+                await replaced()
+            else:
+                queued_s = await workers.call(replaced)
+            actions = tuple(person.pop_latest_actions())
+            return outcome(status="acted", queued_s=queued_s, usage=person.usage - before, actions=actions)
     except Exception as error:
-        return outcome(status="failed", error=error)
+        if not limit.expired:
+            return outcome(status="failed", error=error)
+        what = f"{person.name} was not done in step {turn.step} within {limit_s:g} s (TURN_TIMEOUT)"
+        return outcome(status="timed out", error=TimeoutError(f"{what}; raise the setting, or find out what is slow"))

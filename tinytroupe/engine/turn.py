@@ -26,11 +26,14 @@ class Turn:
         Position in the world's order of agents; outcomes are committed in this order.
     step
         The world's step, from 0.
+    waited_for
+        See `TurnOutcome`.
     """
 
     person: TinyPerson
     index: int
     step: int
+    waited_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,13 @@ class TurnOutcome:
     queued_s
         Part of that spent waiting for a slot or a rate limit.
     usage
-        Calls and tokens of the turn.
+        Calls and tokens of the turn, of a failed one, too, and of a summary of memories that was made beside it.
     error
         Why it failed.
+    waited_for
+        Name of the person whose turn of the step before was the last that this one had to wait for, itself possible;
+        empty in the first step of a run. Followed back from the turn that ended last, it gives the chain that decided
+        how long the run took.
     """
 
     person: str
@@ -68,6 +75,7 @@ class TurnOutcome:
     deliberation: Deliberation | None = None
     actions: tuple[Action, ...] = ()
     error: BaseException | None = None
+    waited_for: str = ""
 
     @property
     def elapsed_s(self) -> float:

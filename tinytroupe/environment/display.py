@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from tinytroupe.agent.display import Row, print_rows, rows, wanted
+from tinytroupe.config import config_manager
 
 if TYPE_CHECKING:
-    from tinytroupe.environment.tiny_world import StepEvent
+    from tinytroupe.environment.events import StepEvent
+    from tinytroupe.environment.tiny_world import TinyWorld
 
-__all__ = ["Progress", "conversation", "print_step", "wanted"]
+__all__ = ["Progress", "conversation", "following", "one_line", "print_step", "wanted"]
+
+_line: ContextVar[Callable[[StepEvent], None] | None] = ContextVar("tinytroupe_progress", default=None)
 
 
 def conversation(event: StepEvent) -> list[Row]:
@@ -38,3 +45,50 @@ class Progress:
         """Take the line away."""
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
+
+
+@contextmanager
+def following(world: TinyWorld, steps: int) -> Iterator[Callable[[StepEvent], None]]:
+    """Yield what to call with each step of a run, so that those who watch in a terminal see it."""
+    shared = _line.get()
+    shown = wanted(world.show, config_manager.get("display"), sys.stdout)
+    counted = wanted(world.show, config_manager.get("progress"), sys.stderr) and not shown and shared is None
+    progress = Progress(world.name, steps) if counted and steps > 1 else None
+    done = 0
+
+    def follow(event: StepEvent) -> None:
+        nonlocal done
+        done += 1
+        if shown:
+            print_step(event)
+        if shared is not None:
+            shared(event)
+        if progress is not None:
+            progress.step(done)
+
+    try:
+        yield follow
+    finally:
+        if progress is not None:
+            progress.close()
+
+
+@contextmanager
+def one_line(name: str, steps: int) -> Iterator[None]:
+    """Show one progress for all runs inside the block, of `steps` steps together, where progress is wanted."""
+    progress = Progress(name, steps) if wanted(None, config_manager.get("progress"), sys.stderr) else None
+    done = 0
+
+    def follow(event: StepEvent) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress.step(done)
+
+    token = _line.set(follow)
+    try:
+        yield
+    finally:
+        _line.reset(token)
+        if progress is not None:
+            progress.close()

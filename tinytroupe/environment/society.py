@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from tinytroupe.agent.action import REACH_OUT, TALK, Action
+from tinytroupe.agent.base import PersonBase
 from tinytroupe.agent.perceiving import stimulus
 from tinytroupe.agent.related import DEFAULT_RELATION
 from tinytroupe.agent.tiny_person import TinyPerson
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from tinytroupe.environment.tiny_world import TinyWorld
 
 logger = logging.getLogger("tinytroupe.world")
+
+Effect = tuple["TinyPerson | None", Callable[[], object]]
+"""Whom an action reaches (None: the world, and so everyone when the step ends), and how it takes effect there.
+
+Calling it changes that person alone, or the world.
+"""
 
 
 class Society:
@@ -30,6 +38,7 @@ class Society:
         self.agents: list[TinyPerson] = []
         self._by_name: dict[str, TinyPerson] = {}
         self._said_to_all: list[dict[str, Any]] = []
+        self._moments: dict[str, datetime] = {}
         self._step = 0
 
     def __repr__(self) -> str:
@@ -128,17 +137,31 @@ class Society:
                 agent.perceive_all(content)
         return self
 
-    def _deliver(self, source: TinyPerson, action: Action) -> None:
+    def can_address(self, source: TinyPerson) -> Collection[str] | None:
+        """Return the names of all whom anything that `source` may do in its turns can reach; None: it could be anyone.
+
+        What `effects` yields never reaches anybody else, and never changes the answer. So whoever is not among them
+        need not wait for `source` (see `tinytroupe.engine.dependency`).
+        """
+        return None
+
+    def effects(self, source: TinyPerson, action: Action) -> Iterator[Effect]:
+        """Yield whom an action of `source` reaches, and how; nothing has happened until the effects are called."""
         target = self._by_name.get(action.target)
         if action.type == TALK:
             if target is not None:
-                target.listen(action.content, source)
+                yield target, partial(target.listen, action.content, source)
             elif self.broadcast_if_no_target:
-                self._said_to_all.append(stimulus("CONVERSATION", action.content, source))
+                said = stimulus("CONVERSATION", action.content, source)
+                yield None, partial(self._said_to_all.append, said)
             else:
                 logger.debug("%s: nobody named %r hears %s", self.name, action.target, source.name)
         elif action.type == REACH_OUT:
-            self._reach_out(source, target, action)
+            yield from self._reach_out(source, target, action)
+
+    def moment_of(self, person: TinyPerson | PersonBase) -> datetime | None:
+        """Return what the world's calendar says where `person` is, who may be some steps ahead of others."""
+        return self._moments.get(person.name, self.current_datetime)
 
     def _deliver_said_to_all(self) -> None:
         """Let everyone hear what was said to all, as one memory that all share.
@@ -153,12 +176,16 @@ class Society:
             if len(said) > 1 or said[0]["source"] != agent.name:
                 agent.perceive_all(content)
 
-    def _reach_out(self, source: TinyPerson, target: TinyPerson | None, action: Action) -> None:
+    def _reach_out(self, source: TinyPerson, target: TinyPerson | None, action: Action) -> Iterator[Effect]:
         if target is None:
-            source.socialize(f"{action.target or 'Nobody in particular'} is not there to be reached.", self.name)
+            told = f"{action.target or 'Nobody in particular'} is not there to be reached."
+            yield source, partial(source.socialize, told, self.name)
             return
-        for one, other in ((source, target), (target, source)):
-            if not one.can_reach(other):
-                one.make_agent_accessible(other)
-        source.socialize(f"{target.name} was reached and can be talked to now.", target)
-        target.socialize(f"{source.name} reaches out to you: {action.content}", source)
+        yield source, partial(_meet, source, target, f"{target.name} was reached and can be talked to now.")
+        yield target, partial(_meet, target, source, f"{source.name} reaches out to you: {action.content}")
+
+
+def _meet(one: TinyPerson, other: TinyPerson, told: str) -> None:
+    if not one.can_reach(other):
+        one.make_agent_accessible(other)
+    one.socialize(told, other)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tinytroupe.agent.action import Action
+from tinytroupe.agent.action import REACH_OUT, TALK, Action
 from tinytroupe.agent.tiny_person import TinyPerson
+from tinytroupe.environment.society import Effect
 from tinytroupe.environment.tiny_world import TinyWorld
 
 if TYPE_CHECKING:
@@ -81,12 +83,23 @@ class TinySocialNetwork(TinyWorld):
             for name, pairs in state["relations"].items()
         }
 
-    def _deliver(self, source: TinyPerson, action: Action) -> None:
+    def can_address(self, source: TinyPerson) -> Collection[str] | None:
+        """Return the names of those related to `source`: what it says and whom it reaches out to stays among them.
+
+        Where a relation has one direction alone, or goes beyond this world, reaching out would change who can reach
+        whom, and the answer is None.
+        """
+        related = source.accessible_agents
+        bounded = all(other.environment is self and other.can_reach(source) for other in related)
+        return {other.name for other in related} if bounded else None
+
+    def effects(self, source: TinyPerson, action: Action) -> Iterator[Effect]:
+        """See `Society.effects`."""
         related = {agent.name: agent for agent in source.accessible_agents}
-        if action.type == "TALK" and action.target not in related:
-            for agent in related.values() if self.broadcast_if_no_target else ():
-                agent.listen(action.content, source)
-        elif action.type == "TALK":
-            related[action.target].listen(action.content, source)
-        elif action.type == "REACH_OUT":
-            self._reach_out(source, related.get(action.target), action)
+        if action.type == TALK:
+            target = related.get(action.target)
+            heard_by = [target] if target is not None else related.values() if self.broadcast_if_no_target else ()
+            for agent in heard_by:
+                yield agent, partial(agent.listen, action.content, source)
+        elif action.type == REACH_OUT:
+            yield from self._reach_out(source, related.get(action.target), action)

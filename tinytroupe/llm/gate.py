@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
 
-from tinytroupe.llm.limits import Bucket, Control, told_by
+from tinytroupe.llm.limits import ROUND_S, START, Bucket, Control, told_by
 
 COOL_DOWN_S = 1.0
 """Pause of all sending after a 429 without Retry-After, seconds."""
@@ -30,7 +30,8 @@ class GateEvent:
     at_s
         When, on the loop's clock.
     kind
-        ``slow start`` (a run of them is one event, the latest), ``grown``, ``cut``, ``cool-down``, ``growth paused``.
+        ``slow start`` and ``taken back`` (a run of them is one event, the latest), ``grown``, ``cut``, ``cool-down``,
+        ``growth paused``.
     limit, in_use, waiting
         The limit after the change, calls in flight and calls waiting.
     """
@@ -110,7 +111,7 @@ class Gate:
 
     def __init__(
         self,
-        start: int = 20,
+        start: int = START,
         low: int = 1,
         high: int = 1000,
         rpm: float | None = None,
@@ -139,6 +140,7 @@ class Gate:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: OrderedDict[asyncio.Future[None], Slot] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._round: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Gate {self.in_use}/{self.limit} in use, {self.waiting} waiting>"
@@ -186,7 +188,8 @@ class Gate:
             if resume_at_s > self._resume_at_s:
                 self._resume_at_s = resume_at_s
                 self._record("cool-down")
-        self._change("cut", self.control.rate_limited(slot.episode))
+        kind = "cut" if slot.episode == self.control.episode else "taken back"
+        self._change(kind, self.control.rate_limited(slot.episode))
         self._pump()
 
     def on_transient_error(self, slot: Slot) -> None:
@@ -244,7 +247,7 @@ class Gate:
                 self.requests = self.requests and replace(self.requests, full_at_s=self.requests.full_at_s + shift_s)
                 self.tokens = self.tokens and replace(self.tokens, full_at_s=self.tokens.full_at_s + shift_s)
                 self._waiters.clear()
-                self._timer = None
+                self._timer = self._round = None
                 self.in_use = 0
             self._loop = loop
         self._seen_s = loop.time()
@@ -307,7 +310,23 @@ class Gate:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._waiters or self._loop is None or self._loop.is_closed():
+        if self._loop is None or self._loop.is_closed():
+            return
+        self._admit_waiting()
+        full = bool(self._waiters) and self.in_use >= self.control.slots and self.control.probes
+        if full and self._round is None:
+            self._round = self._loop.call_later(ROUND_S, self._end_round)
+        elif not full and self._round is not None:
+            self._round.cancel()
+            self._round = None
+
+    def _end_round(self) -> None:
+        self._round = None
+        self._change("slow start", self.control.unopposed())
+        self._pump()
+
+    def _admit_waiting(self) -> None:
+        if not self._waiters or self._loop is None:
             return
         now_s = self._loop.time()
         while self._waiters and self.in_use < self.control.slots:
@@ -330,7 +349,7 @@ class Gate:
 
     def _record(self, kind: str) -> None:
         now_s = asyncio.get_running_loop().time()
-        if kind == "slow start" and self.history and self.history[-1].kind == kind:
+        if kind in ("slow start", "taken back") and self.history and self.history[-1].kind == kind:
             self.history.pop()
         self.history.append(GateEvent(now_s, kind, self.limit, self.in_use, self.waiting))
 
@@ -353,7 +372,7 @@ class GateSettings:
     def gate(self) -> Gate:
         """Return a new gate."""
         return Gate(
-            start=self.fixed or 20,
+            start=self.fixed or START,
             low=self.fixed or self.low,
             high=self.most,
             rpm=self.rpm,

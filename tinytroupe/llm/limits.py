@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
+START = 20
+"""Calls in flight at the beginning."""
+ROUND_S = 0.05
+"""Seconds of slow start after which calls that were not refused count as let in."""
 GROW_FACTOR = 1.05
 """What a clean round multiplies the limit by, once the first 429 has been seen."""
 CUT_FACTOR = 0.8
@@ -20,10 +24,11 @@ _ROUNDING = 1e-9  # 0.8 and 1.05 are no binary fractions: 25 × 0.8 must count a
 class Control:
     """The control law's state: how many calls may be in flight, and what has been seen since it last changed.
 
-    The law: double per round until the first 429 (one more for each success, which starts waiting calls at once
-    instead of at the end of the round), then +5 % a clean round. A round is as many successes as the limit. A 429
-    cuts by a fifth, once an episode: an episode ends with a cut, and calls sent before the cut neither cut again nor
-    count as successes.
+    Until the first 429 (slow start): twice as many for every round in which calls wait and none is refused, and one
+    more for each success. A limiter refuses at once, however long the model thinks, so a round lasts `ROUND_S` and not
+    as long as a reply. Then +5 % a clean round, which is as many successes as the limit. A 429 cuts by a fifth, once an
+    episode: an episode ends with a cut, and calls sent before the cut neither cut again nor count as successes. Only
+    where slow start had gone far beyond what the server takes, each further 429 of its last burst takes one call back.
 
     Attributes
     ----------
@@ -71,8 +76,19 @@ class Control:
         limit = min(self.limit * GROW_FACTOR, self.high) if self._is_busy(busy) else self.limit
         return replace(self, limit=limit, successes=0, busy=0)
 
+    def unopposed(self) -> Control:
+        """Return the state after `ROUND_S` of slow start in which calls waited, and no call was refused."""
+        return replace(self, limit=min(self.limit * 2, self.high)) if self.probes else self
+
+    @property
+    def probes(self) -> bool:
+        """Whether time without a 429 lets the limit grow."""
+        return self.slow_start and not self.hold and self.slots < self.high
+
     def rate_limited(self, episode: int) -> Control:
         """Return the state after a 429 answered a call admitted in `episode`."""
+        if episode == 0 and self.episode == 1 and self.limit > max(START * CUT_FACTOR, self.low):
+            return replace(self, limit=max(self.limit - 1, START * CUT_FACTOR, self.low))
         if episode != self.episode:
             return self
         return replace(

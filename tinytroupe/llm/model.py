@@ -136,6 +136,10 @@ class RefusalError(ModelError):
     """The model refused to answer, or a content filter stopped the reply."""
 
 
+class ContextLengthError(ModelError):
+    """The request is longer than the model can read; a person tries once more with fewer memories."""
+
+
 _model: ContextVar[ChatModel | None] = ContextVar("tinytroupe_model", default=None)
 
 

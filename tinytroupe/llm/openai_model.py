@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import functools
 import json
 import logging
 import os
-import ssl
 import sys
-import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tinytroupe.config import config_manager
 from tinytroupe.llm.completion import chat_reply
+from tinytroupe.llm.failures import about_schema, headers_of, model_error, server_epoch
 from tinytroupe.llm.gate import Gate, GateSettings
-from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError, RefusalError
+from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError
 from tinytroupe.llm.request import PLAIN, STRICT, request_body
-from tinytroupe.llm.retry import is_transient, retry_after_s, retry_delay_s
-from tinytroupe.runtime.clock import VirtualTimeError
+from tinytroupe.llm.retry import retry_after_s, retry_delay_s
+from tinytroupe.llm.transport import HTTP_CLIENTS, SHARD_CONNECTIONS, Shards, certificates, http_client, http_library
+from tinytroupe.runtime.deadline import within
 from tinytroupe.runtime.portal import at_loop_close
 from tinytroupe.runtime.randomness import generator
 
@@ -32,7 +30,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tinytroupe.llm")
 
 _CHARACTERS_PER_TOKEN = 4  # a rule of thumb, for the estimate that the token bucket starts from; usage corrects it
-_ENVIRONMENT = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT")
+_ENVIRONMENT = (
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+)
 _MOST_CONNECTIONS = 8
 """Servers (and keys, and limits) that a loop keeps clients for at once."""
 
@@ -56,7 +58,7 @@ class _Sent(Generic[T]):
 class _Connection:
     """What belongs to one server on one loop."""
 
-    client: AsyncOpenAI
+    clients: Shards
     limits: GateSettings
     gate: Gate
     # What the server knows of structured output, by model.
@@ -77,7 +79,8 @@ class OpenAIModel:
     azure_ad_token_provider
         With ``API_TYPE=azure``: called for an Entra token where there is no key; may be a coroutine function.
     http_client
-        ``aiohttp`` (default: steady at hundreds of concurrent calls) or ``httpx``, the client's own default.
+        ``aiohttp`` (steady at hundreds of concurrent calls) or ``httpx``, the client's own default (httpx2 from openai
+        3 on); None: setting ``HTTP_CLIENT``.
 
     Notes
     -----
@@ -91,9 +94,9 @@ class OpenAIModel:
         base_url: str | None = None,
         api_key: str | None = None,
         azure_ad_token_provider: Callable[[], str | Awaitable[str]] | None = None,
-        http_client: str = "aiohttp",
+        http_client: str | None = None,
     ) -> None:
-        if http_client not in ("aiohttp", "httpx"):
+        if http_client not in (None, *HTTP_CLIENTS):
             raise ValueError(f"http_client must be 'aiohttp' or 'httpx', got {http_client!r}")
         self._base_url = base_url
         self._api_key = api_key
@@ -109,7 +112,7 @@ class OpenAIModel:
     async def prepare(self) -> None:
         """Build the client now, so that the first call is not slower than the others."""
         if "openai" not in sys.modules:  # its import takes a second: not on the loop, where others may be at work
-            await asyncio.to_thread(_certificates)
+            await asyncio.to_thread(certificates)
         self._connection()
 
     @property
@@ -135,7 +138,7 @@ class OpenAIModel:
             # build a tree of objects from the answer, a third of its CPU time, for what is a few fields here.
             response = await client.post(
                 "/chat/completions",
-                cast_to=_http_library().Response,
+                cast_to=http_library().Response,
                 body=body,
                 options={"timeout": config_manager.get("timeout")},
             )
@@ -174,7 +177,7 @@ class OpenAIModel:
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
         for connection in self._connections.pop(asyncio.get_running_loop(), {}).values():
-            await connection.client.close()
+            await connection.clients.close()
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -197,19 +200,22 @@ class OpenAIModel:
                 queued_s += slot.queued_s
                 started_s = loop.time()
                 try:
-                    result, tokens, headers = await send(connection.client, schema_level)
+                    # The client's own time-outs are for each part of it: a body that drips would take for ever.
+                    with connection.clients.one() as client:
+                        async with within(config_manager.get("timeout")):
+                            result, tokens, headers = await send(client, schema_level)
                 except Exception as error:
-                    failure = _model_error(error)
+                    failure = model_error(error)
                     if failure.status == 429:
-                        given = _headers_of(failure)
-                        gate.on_rate_limited(slot, retry_after_s(given, _epoch(given)))
+                        given = headers_of(failure)
+                        gate.on_rate_limited(slot, retry_after_s(given, server_epoch(given)))
                     elif failure.transient:
                         gate.on_transient_error(slot)
                 else:
                     gate.on_success(slot)
                     gate.correct(slot, tokens, headers)
                     return _Sent(result, attempt - 1, loop.time() - started_s, queued_s)
-            if request.schema is not None and schema_level < PLAIN and _about_schema(failure):
+            if request.schema is not None and schema_level < PLAIN and about_schema(failure):
                 # Calls that failed side by side ask for one level less, not each for one less than the other.
                 schema_levels[model] = max(schema_levels.get(model, STRICT), schema_level + 1)
                 logger.warning("%s does not take strict structured output, falling back: %s", model, failure)
@@ -222,12 +228,9 @@ class OpenAIModel:
             await asyncio.sleep(delay_s)
 
     def _delay_s(self, failure: ModelError, attempt: int, request: ChatRequest) -> float | None:
-        headers = _headers_of(failure)
-        if not failure.transient and headers.get("x-should-retry") != "true":
-            return None
-        origin = request.origin
+        headers, origin = headers_of(failure), request.origin
         rng = generator(config_manager.get("seed"), "retry", origin.person, origin.call, attempt)
-        return retry_delay_s(attempt, headers, _epoch(headers), rng)
+        return retry_delay_s(attempt, headers, server_epoch(headers), rng, transient=failure.transient)
 
     def _connection(self) -> _Connection:
         get = config_manager.get
@@ -245,12 +248,15 @@ class OpenAIModel:
             at_loop_close(self.aclose)
         # What the client reads from the environment is part of who it speaks to, and as whom.
         environment = tuple(os.environ.get(name) for name in _ENVIRONMENT)
-        server = (self._base_url or get("base_url"), get("api_type"), limits.most, environment)
+        kind = self._http_client or get("http_client")
+        server = (self._base_url or get("base_url"), get("api_type"), limits.most, kind, environment)
         connection = connections.pop(server, None)
         if connection is None:
             while len(connections) >= _MOST_CONNECTIONS:
                 self._retire(connections.pop(next(iter(connections))))
-            connection = _Connection(self._client(limits.most), limits, limits.gate())
+            each = None if kind == "aiohttp" else SHARD_CONNECTIONS
+            clients = Shards(lambda most: self._client(kind, most), limits.most, each)
+            connection = _Connection(clients, limits, limits.gate())
         elif connection.limits != limits:
             # Calls under way give their slots back to the gate they came through.
             connection.limits, connection.gate = limits, limits.gate()
@@ -264,18 +270,17 @@ class OpenAIModel:
             # Rare, so that the gate need not tell when its last slot comes back.
             while connection.gate.in_use:  # noqa: ASYNC110
                 await asyncio.sleep(1)
-            await connection.client.close()
+            await connection.clients.close()
 
         task = asyncio.get_running_loop().create_task(close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    def _client(self, most: int) -> AsyncOpenAI:
+    def _client(self, kind: str, most: int) -> AsyncOpenAI:
         import openai
 
         timeout = config_manager.get("timeout")
-        factory = openai.DefaultAioHttpClient if self._http_client == "aiohttp" else openai.DefaultAsyncHttpxClient
-        http = factory(verify=_certificates(), timeout=timeout, limits=_limits(most))
+        http = http_client(kind, most, timeout)
         base_url = self._base_url or config_manager.get("base_url")
         options: dict[str, Any] = {"api_key": self._api_key, "http_client": http, "max_retries": 0, "timeout": timeout}
         try:
@@ -298,85 +303,3 @@ class OpenAIModel:
         if getattr(client, "_platform", "") is None:
             client._platform = openai._base_client.get_platform()
         return client
-
-
-@functools.lru_cache(maxsize=1)
-def _certificates() -> ssl.SSLContext:
-    # Loading the bundle takes 20 ms of CPU: once a process, not once a client.
-    context: ssl.SSLContext = _http_library().create_ssl_context()
-    return context
-
-
-def _limits(most: int) -> Any:
-    return _http_library().Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=30.0)
-
-
-def _http_library() -> Any:
-    """The HTTP library that the installed client speaks: httpx2 from 3.0 on, httpx before."""
-    import openai
-
-    if int(openai.VERSION.split(".")[0]) >= 3:
-        import httpx2
-
-        return httpx2
-    import httpx
-
-    return httpx
-
-
-def _about_schema(failure: ModelError) -> bool:
-    text = str(failure).lower()
-    return failure.status in (400, 404, 422) and ("response_format" in text or "json_schema" in text)
-
-
-def _model_error(error: Exception) -> ModelError:
-    """Return what the failure of an attempt means, with the attempt's own error as its cause."""
-    if isinstance(error, ModelError):
-        return error
-    failure = _translated(error)
-    failure.__cause__ = error
-    return failure
-
-
-def _translated(error: Exception) -> ModelError:
-    import openai
-
-    if isinstance(error, (ValueError, RecursionError)) and not isinstance(error, openai.OpenAIError):
-        # A body that is not JSON, or not of the shape of an answer.
-        return ModelError(f"the model's answer could not be read: {error}", transient=True)
-    if isinstance(error, VirtualTimeError):
-        return ModelError(f"no connection to the model's API: {error}")
-    if not isinstance(error, openai.OpenAIError):
-        raise error
-    if isinstance(error, openai.APITimeoutError):
-        return ModelError("the model did not answer in time", transient=True)
-    if isinstance(error, openai.APIStatusError):
-        status = error.status_code
-        transient = is_transient(status)
-        if getattr(error, "code", None) in ("content_filter", "content_policy_violation"):
-            return RefusalError(f"a content filter stopped the request: {error.message}", status=status)
-        if getattr(error, "code", None) == "insufficient_quota":
-            transient = False
-        return ModelError(f"the model's API answered {status}: {error.message}", transient=transient, status=status)
-    if isinstance(error, openai.APIConnectionError):
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        # On virtual time there is no network, however often it is tried.
-        return ModelError(
-            f"no connection to the model's API: {cause}", transient=not isinstance(cause, VirtualTimeError)
-        )
-    return ModelError(f"{type(error).__name__}: {error}", transient=isinstance(error, openai.APIError))
-
-
-def _headers_of(failure: ModelError) -> Mapping[str, str]:
-    response = getattr(failure.__cause__, "response", None)
-    return response.headers if response is not None else {}
-
-
-def _epoch(headers: Mapping[str, str]) -> float:
-    """Seconds since 1970 by the server's own clock, against which its Retry-After dates are meant."""
-    try:
-        return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (TypeError, ValueError):
-        return time.time()

@@ -54,25 +54,29 @@ def retry_delay_s(
     headers: Mapping[str, str],
     now_epoch: float,
     rng: random.Random,
+    *,
+    transient: bool = True,
     base_s: float = 0.5,
     cap_s: float = 60.0,
 ) -> float | None:
-    """Return the seconds to wait before repeating a failed call, or None when the server says not to.
+    """Return the seconds to wait before repeating a failed call, or None where it should not be repeated.
 
-    What the server asks for comes first, with up to a tenth on top, so that all who were turned away do not come back
-    in the same instant. Without it, the delay doubles from `base_s` and is spread over its upper half.
+    Whether is the server's to say (``x-should-retry``); where it says nothing, `transient` decides. As to when, what
+    the server asks for comes first, with up to a tenth on top, so that all who were turned away do not come back in
+    the same instant. Without it, the delay doubles from `base_s` and is spread over its upper half.
 
     Parameters
     ----------
     attempt
         Number of the attempt that failed, from 1.
     headers
-        The reply's headers, names in lower case; empty when there was no reply. ``x-should-retry: false`` ends the
-        matter. (``true`` overrides `is_transient`: see `should_retry`.)
+        The reply's headers, names in lower case; empty when there was no reply.
     now_epoch
         Seconds since 1970, for a Retry-After that is a date.
     rng
         Generator of the jitter.
+    transient
+        Whether the failure may pass by itself; see `is_transient`.
     base_s, cap_s
         First and longest delay, seconds, before the spread.
 
@@ -82,7 +86,8 @@ def retry_delay_s(
         Seconds, or None: do not retry. None also where the server asks for more than `cap_s`: it will not be ready
         before, and a caller should hear of it now.
     """
-    if _told_to_retry(headers) is False:
+    told = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower(), transient)
+    if not told:
         return None
     asked_s = retry_after_s(headers, now_epoch)
     if asked_s is not None:
@@ -90,16 +95,6 @@ def retry_delay_s(
     # 2**attempt overflows a float at 1024 attempts; the cap is reached long before.
     longest_s = min(base_s * 2.0 ** min(attempt - 1, 64), cap_s)
     return longest_s * (0.5 + 0.5 * rng.random())
-
-
-def should_retry(status: int | None, headers: Mapping[str, str]) -> bool:
-    """Tell whether to repeat a failed call: ``x-should-retry`` where the server sends it, else `is_transient`."""
-    told = _told_to_retry(headers)
-    return is_transient(status) if told is None else told
-
-
-def _told_to_retry(headers: Mapping[str, str]) -> bool | None:
-    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 def _number(text: str | None) -> float | None:

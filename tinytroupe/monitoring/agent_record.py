@@ -8,17 +8,28 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tinytroupe.monitoring.alerts import Reading
+from tinytroupe.monitoring.deep_size import deep_size_bytes
 from tinytroupe.monitoring.series import BoundedSeries
 
 RECENT_SNAPSHOTS = 20
 """Rates are averages over so many snapshots."""
 TREND_SNAPSHOTS = 60
 """The trend is that of so many snapshots."""
-CONSOLIDATION_LIMIT = 400
-"""Consolidation events kept for each agent."""
 
-HISTORY_COLUMNS = ("time_s", "total_size", "episodic_size", "buffer_size", "semantic_size", "max_size", "snapshot")
-CONSOLIDATION_COLUMNS = ("time_s", "memories_consolidated", "count")
+# With the letter that `array` stores each as: counts that only grow get eight bytes, `max_size` may be NaN.
+_HISTORY = {
+    "time_s": "d",
+    "total_size": "i",
+    "episodic_size": "i",
+    "buffer_size": "i",
+    "semantic_size": "i",
+    "max_size": "d",
+    "snapshot": "q",
+    "evicted": "q",
+    "consolidated": "q",
+    "consolidations": "q",
+}
+_BYTES = {"time_s": "d", "size_bytes": "q"}
 
 _FEWEST_FOR_RATES = 5
 
@@ -38,6 +49,10 @@ class Sizes(NamedTuple):
     def bound(self) -> int | None:
         maximum = self.memory.get("max_size")
         return int(maximum) if self.memory.get("is_bounded", True) and maximum is not None else None
+
+    @property
+    def evicted(self) -> int:
+        return int(self.memory.get("evicted", 0))
 
     @property
     def consolidations(self) -> int:
@@ -75,46 +90,64 @@ def read_agent(agent: Any) -> tuple[str, Sizes]:
     return name, Sizes(read_stats(), read_metrics() if read_metrics is not None else {}, semantic_size)
 
 
+def held_bytes(agent: Any) -> int:
+    """Return the bytes of an agent's memories, what they share counted once."""
+    return deep_size_bytes(agent.episodic_memory, getattr(agent, "semantic_memory", None))
+
+
 class AgentRecord:
     """The bounded history of one agent and its running figures. Not thread-safe: the monitor holds the lock."""
 
     __slots__ = (
-        "_consolidations",
+        "_consolidation_counts",
         "_gains",
         "active",
+        "bytes_history",
         "consolidated",
+        "consolidations",
+        "evicted",
         "history",
         "last_time_s",
         "lowest",
         "peak",
+        "peak_bytes",
         "peak_time_s",
+        "size_bytes",
         "sizes",
         "snapshots",
         "totals",
     )
 
     def __init__(self, sizes: Sizes, history_limit: int) -> None:
-        self.history = BoundedSeries(HISTORY_COLUMNS, history_limit)
-        self.consolidated = BoundedSeries(CONSOLIDATION_COLUMNS, CONSOLIDATION_LIMIT)
+        self.history = BoundedSeries(tuple(_HISTORY), history_limit, "".join(_HISTORY.values()))
+        self.bytes_history = BoundedSeries(tuple(_BYTES), history_limit, "".join(_BYTES.values()))
         self.sizes = sizes
+        self.evicted = self.consolidated = self.consolidations = 0
         self.snapshots = 0
         self.last_time_s = -math.inf
         self.lowest = self.peak = sizes.total
         self.peak_time_s = 0.0
+        self.size_bytes: int | None = None
+        self.peak_bytes: int | None = None
         self.totals: deque[int] = deque(maxlen=TREND_SNAPSHOTS)
         self.active: set[tuple[str, str]] = set()
         self._gains = _Average()
-        self._consolidations = _Average()
+        self._consolidation_counts = _Average()
 
-    def note(self, now_s: float, sizes: Sizes) -> Reading:
+    def note(self, now_s: float, sizes: Sizes, size_bytes: int | None = None) -> Reading:
         """Add a snapshot and say what it means."""
         total, bound = sizes.total, sizes.bound
+        # Counts that went back belong to a memory that was restored: nothing happened in between.
         fresh = max(0, sizes.consolidations - self.sizes.consolidations)
-        if fresh:
-            moved = max(0, sizes.consolidated - self.sizes.consolidated)
-            self.consolidated.append(now_s, moved, fresh)
+        self.consolidations += fresh
+        self.consolidated += max(0, sizes.consolidated - self.sizes.consolidated)
+        self.evicted += max(0, sizes.evicted - self.sizes.evicted)
+        if size_bytes is not None:
+            self.size_bytes = size_bytes
+            self.peak_bytes = max(self.peak_bytes or 0, size_bytes)
+            self.bytes_history.append(now_s, size_bytes)
         if self.snapshots:
-            self._consolidations.add(fresh)
+            self._consolidation_counts.add(fresh)
             if not fresh:  # A consolidation hides what was gained.
                 self._gains.add(total - self.totals[-1])
         if not self.snapshots or total > self.peak:
@@ -129,6 +162,9 @@ class AgentRecord:
             sizes.semantic_size,
             math.nan if bound is None else bound,
             self.snapshots,
+            self.evicted,
+            self.consolidated,
+            self.consolidations,
         )
         self.sizes = sizes
         self.last_time_s = now_s
@@ -142,7 +178,24 @@ class AgentRecord:
 
     def consolidation_rate(self) -> float | None:
         """Consolidations a snapshot on average; None while too few snapshots exist."""
-        return self._consolidations.value()
+        return self._consolidation_counts.value()
+
+    def increments(self, **counts: str) -> dict[str, list[float]]:
+        """Give when the first of some counts of the history rose, and by how much each of them did.
+
+        Parameters
+        ----------
+        **counts
+            Columns of the history that count up, by the name each increment shall have.
+        """
+        columns = self.history.columns()
+        rises = [
+            [after - before for before, after in zip([0.0, *columns[name]], columns[name], strict=False)]
+            for name in counts.values()
+        ]
+        when = [position for position, rise in enumerate(rises[0]) if rise]
+        found = {"time_s": [columns["time_s"][position] for position in when]}
+        return found | {name: [rise[position] for position in when] for name, rise in zip(counts, rises, strict=True)}
 
 
 class _Average:

@@ -56,8 +56,8 @@ class AlertRules:
     Attributes
     ----------
     alert_threshold
-        Warning: share of the bound in use, above 0 and at most 1. At 0.95 of the bound (or at the threshold, if that
-        is higher) the alarm is critical.
+        Warning: share of the bound in use, above 0 and at most 1. At 0.95 of the bound the alarm is critical, also
+        where the threshold is higher.
     growth_rate_threshold
         Warning: entries gained a snapshot, on average, consolidations left out.
     consolidation_frequency_threshold
@@ -110,10 +110,9 @@ def conditions(reading: Reading, rules: AlertRules) -> Iterator[Condition]:
     if not bounded:
         yield Condition("unbounded", "info", 1.0, 1.0, 1.0)
     elif reading.max_size:
-        critical = max(CRITICAL_USAGE, rules.alert_threshold)
         warning = rules.alert_threshold
         usage = reading.usage_ratio
-        yield Condition("usage", "critical", usage, critical, critical - _USAGE_MARGIN)
+        yield Condition("usage", "critical", usage, CRITICAL_USAGE, CRITICAL_USAGE - _USAGE_MARGIN)
         if reading.growth_rate is not None and rules.forecast_snapshots:
             gain = max(0.0, reading.growth_rate) * rules.forecast_snapshots
             projected = (reading.total_size + gain) / reading.max_size if gain else min(usage, 0.999)

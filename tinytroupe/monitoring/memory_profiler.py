@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
-from tinytroupe.monitoring.process_memory import MB, SharedPeak
+from tinytroupe.monitoring.process_memory import MB, heap_peak
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,7 +26,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Who is running now, outermost first: recursion is told apart from calls that merely overlap in other tasks or threads.
 _running: ContextVar[tuple[_Entry, ...]] = ContextVar("memory_profiler_running", default=())
-_heap_peak = SharedPeak(lambda: tracemalloc.get_traced_memory()[1], tracemalloc.reset_peak)
 _tracing_lock = threading.Lock()
 _tracing_users = 0
 
@@ -74,13 +73,13 @@ class _HeapSpan:
                 if not tracemalloc.is_tracing():
                     gc.collect()
                     tracemalloc.start()
-        self._ticket = _heap_peak.begin()
+        self._ticket = heap_peak.begin()
         self._before = tracemalloc.get_traced_memory()[0]
 
     def close(self) -> None:
         global _tracing_users
         self.net_bytes = tracemalloc.get_traced_memory()[0] - self._before
-        self.peak_bytes = max(0, _heap_peak.end(self._ticket) - self._before)
+        self.peak_bytes = max(0, heap_peak.end(self._ticket) - self._before)
         if self._owns_tracing:
             with _tracing_lock:
                 _tracing_users -= 1

@@ -26,7 +26,7 @@ def text_report(monitor: MemoryMonitor) -> str:
         f"Memory report: {len(names)} agent{'s' if len(names) != 1 else ''}",
         "",
         f"{'agent':{width}}  {'now':>8}  {'bound':>8}  {'used':>6}  {'peak':>8}  {'trend':10}  "
-        f"{'per snapshot':>12}  {'consolidated':>12}  {'alerts':>6}",
+        f"{'per snapshot':>12}  {'consolidated':>12}  {'evicted':>8}  {'bytes':>11}  {'alerts':>6}",
     ]
     for name in names:
         try:
@@ -35,11 +35,13 @@ def text_report(monitor: MemoryMonitor) -> str:
             continue
         memory = stats["current_memory"]
         bound = memory.get("max_size") if memory.get("is_bounded", True) else None
+        size_bytes = stats["size_bytes"]
         used = f"{memory.get('usage_ratio') or 0.0:.1%}" if bound is not None else "-"
         lines.append(
             f"{_printable(name, _NAME_WIDTH):{width}}  {memory['total_size']:>8}  "
             f"{'none' if bound is None else bound:>8}  {used:>6}  {stats['peak_size']:>8}  {stats['memory_trend']:10}  "
-            f"{stats['growth_rate']:>+12.2f}  {stats['consolidation'].get('total', 0):>12}  {stats['total_alerts']:>6}"
+            f"{stats['growth_rate']:>+12.2f}  {stats['consolidation'].get('total', 0):>12}  {stats['evicted']:>8}  "
+            f"{'-' if size_bytes is None else f'{size_bytes:,}':>11}  {stats['total_alerts']:>6}"
         )
     alerts = monitor.get_alerts()
     if alerts:

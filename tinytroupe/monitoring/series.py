@@ -63,16 +63,19 @@ class BoundedSeries:
         survive thinning.
     limit
         The most rows kept, at least 8.
+    typecodes
+        How `array` stores each column, one letter each; floats of eight bytes by default.
     """
 
     __slots__ = ("_columns", "limit", "names")
 
-    def __init__(self, columns: Sequence[str], limit: int) -> None:
+    def __init__(self, columns: Sequence[str], limit: int, typecodes: str = "") -> None:
         if limit < SMALLEST_LIMIT:
             raise ValueError(f"a series needs room for at least {SMALLEST_LIMIT} rows, not {limit}")
         self.names = tuple(columns)
         self.limit = limit
-        self._columns = tuple(array("d") for _ in self.names)
+        codes = typecodes or "d" * len(self.names)
+        self._columns: tuple[array[float], ...] = tuple(array(code) for _, code in zip(self.names, codes, strict=True))
 
     def __len__(self) -> int:
         return len(self._columns[0])
@@ -94,4 +97,4 @@ class BoundedSeries:
 
     def _thin(self) -> None:
         kept = thin_indices(self._columns[0], self._columns[1], max(4, self.limit // 2))
-        self._columns = tuple(array("d", [column[i] for i in kept]) for column in self._columns)
+        self._columns = tuple(array(column.typecode, [column[i] for i in kept]) for column in self._columns)

@@ -182,6 +182,32 @@ class _VirtualSelector(selectors.BaseSelector):
         return self._real.get_map()
 
 
+class Worker:
+    """A function at work in a thread of a virtual loop, whose time stands still for it until it ends, or is given up.
+
+    For the loop's own thread. Were it the worker that says that it waits or goes on, time could pass between an answer
+    and its word.
+    """
+
+    def __init__(self, busy: set[Worker]) -> None:
+        self._busy = busy
+        self._ended = False
+
+    def begin(self) -> None:
+        """Go on: time stands still."""
+        if not self._ended:
+            self._busy.add(self)
+
+    def wait(self) -> None:
+        """Wait for the loop itself, whose time may pass."""
+        self._busy.discard(self)
+
+    def end(self) -> None:
+        """Have nothing more to do with the loop's time."""
+        self._ended = True
+        self._busy.discard(self)
+
+
 class VirtualEventLoop(asyncio.SelectorEventLoop):
     """An asyncio loop whose time is a `VirtualClock`'s.
 
@@ -192,9 +218,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: VirtualClock | None = None) -> None:
         self.clock = clock or VirtualClock()
-        self._busy_workers = 0
-        self._worker_lock = threading.Lock()
-        self._worker = threading.local()
+        self._busy_workers: set[Worker] = set()
+        self._of_thread = threading.local()
         self._anyio_asked = False
         self._anyio_limiter: Any = None
         self.paused = False
@@ -215,7 +240,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     def _time_stands_still(self) -> bool:
         anyio_workers = self._anyio_limiter.borrowed_tokens if self._anyio_limiter is not None else 0
-        return self.paused or self._busy_workers > 0 or anyio_workers > 0
+        return self.paused or bool(self._busy_workers) or anyio_workers > 0
 
     def _learns_of_anyio(self) -> bool:
         # anyio keeps worker threads of its own, outside run_in_executor. Its limiter, which knows how many are at
@@ -239,38 +264,28 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         if executor is not None and not isinstance(executor, ThreadPoolExecutor):
             _refuse("a process pool")
 
+        worker = Worker(self._busy_workers)
+
         def work() -> T:
-            self._worker.busy = True
+            self._of_thread.worker = worker
             try:
                 return func(*args)
             finally:
-                self._worker.busy = False
+                self._of_thread.worker = None
 
-        self._count_worker(+1)
+        worker.begin()
         try:
             future = super().run_in_executor(executor, work)
         except BaseException:
-            self._count_worker(-1)
+            worker.end()
             raise
-        future.add_done_callback(lambda _: self._count_worker(-1))
+        future.add_done_callback(lambda _: worker.end())
         return future
 
-    def _count_worker(self, change: int) -> None:
-        with self._worker_lock:
-            self._busy_workers += change
-
-    @contextmanager
-    def worker_waits(self) -> Iterator[None]:
-        """Let time pass while the calling worker thread waits for this very loop."""
-        if not getattr(self._worker, "busy", False):
-            yield
-            return
-        self._count_worker(-1)
-        self.call_soon_threadsafe(_nothing)
-        try:
-            yield
-        finally:
-            self._count_worker(+1)
+    @property
+    def calling_worker(self) -> Worker | None:
+        """What the calling thread is doing for this loop; None where it is no worker of it."""
+        return getattr(self._of_thread, "worker", None)
 
 
 # What would tie virtual time to the outside world is refused rather than answered wrongly.
@@ -301,10 +316,6 @@ def _refusal(what: str) -> Callable[..., NoReturn]:
 for _what, _methods in _REFUSED.items():
     for _method in _methods:
         setattr(VirtualEventLoop, _method, _refusal(_what))
-
-
-def _nothing() -> None:
-    """Wake the loop, so that it looks again whether time may pass."""
 
 
 _clock: ContextVar[Clock | None] = ContextVar("tinytroupe_clock", default=None)

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinytroupe.runtime.clock import VirtualEventLoop
@@ -37,6 +37,43 @@ def at_loop_close(closer: Closer) -> None:
     Loops without a portal know no such moment: there, the owner of the loop closes what it opened.
     """
     _closers.setdefault(asyncio.get_running_loop(), []).append(closer)
+
+
+class Calls:
+    """The calls that a worker thread makes through portals, so that who gives the thread up can cancel them.
+
+    A thread can't be stopped. What it still asks for, or asks for later, ends in a CancelledError for the thread.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._given_up = False
+
+    def inside(self, function: Callable[[], T]) -> Callable[[], T]:
+        """Return `function` as it has to be called in the worker thread for its calls to be among these."""
+        context = contextvars.copy_context()
+        context.run(_calls.set, self)
+        return lambda: context.run(function)
+
+    def cancel(self) -> None:
+        """Cancel those under way, and those to come."""
+        self._given_up = True
+        for task in list(self._tasks):
+            self._cancel(task)
+
+    def _add(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._given_up:
+            self._cancel(task)
+
+    @staticmethod
+    def _cancel(task: asyncio.Task[Any]) -> None:
+        with suppress(RuntimeError):  # its loop is closed: nothing runs any more
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+_calls: contextvars.ContextVar[Calls | None] = contextvars.ContextVar("tinytroupe_calls", default=None)
 
 
 class Portal:
@@ -88,6 +125,8 @@ class Portal:
             )
         future: Future[T] = Future()
         task: list[asyncio.Task[T]] = []
+        loop = self._loop
+        worker = loop.calling_worker if isinstance(loop, VirtualEventLoop) else None
 
         def start() -> None:
             self._enter()
@@ -98,10 +137,16 @@ class Portal:
                 future.set_exception(error)
                 return
             task[0].add_done_callback(settle)
+            if worker is not None:
+                worker.wait()
+            if (calls := _calls.get()) is not None:
+                calls._add(task[0])
 
         def settle(done: asyncio.Task[T]) -> None:
             # Before the caller learns of it: otherwise the loop might let time pass until the caller says goodbye.
             self._leave()
+            if worker is not None:
+                worker.begin()
             _settle(done, future)
 
         with self._lock:
@@ -110,8 +155,7 @@ class Portal:
             self._pending.add(future)
             self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
         try:
-            with self._worker_waits():
-                return _wait(future)
+            return _wait(future)
         except BaseException:
             # Ctrl-C, or whatever else a signal handler raises into the wait: what nobody waits for must not run on.
             if not future.done():
@@ -172,9 +216,6 @@ class Portal:
         # Between calls virtual time stands still: what an idle connection pool has scheduled must not move it.
         if isinstance(self._loop, VirtualEventLoop):
             self._loop.paused = paused
-
-    def _worker_waits(self) -> AbstractContextManager[None]:
-        return self._loop.worker_waits() if isinstance(self._loop, VirtualEventLoop) else nullcontext()
 
     def _cancel(self, task: list[asyncio.Task[T]], future: Future[T]) -> None:
         # In this order, the loop has begun the coroutine before it is told to cancel it.

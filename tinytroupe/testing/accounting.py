@@ -114,11 +114,15 @@ _BLOCK_CHARACTERS = 4 * _BLOCK_TOKENS
 
 
 class PromptCache:
-    """A provider's prompt cache: prefixes of ≥ 1024 tokens, in blocks of 128, that an earlier prompt began with."""
+    """A provider's prompt cache: prefixes of ≥ 1024 tokens, in blocks of 128, that an earlier prompt began with.
 
-    def __init__(self, max_blocks: int = 65_536) -> None:
+    It knows some two million tokens. Blocks live for two generations of half as many, and longer if they are asked for.
+    """
+
+    def __init__(self, max_blocks: int = 16_384) -> None:
         self._max_blocks = max_blocks
-        self._known: dict[int, None] = {}
+        self._young: set[int] = set()
+        self._old: set[int] = set()
         # All messages but the last, by hash -> hash of their last whole block, number of blocks, text after them. They
         # are mostly the same from call to call, and need not be cut up and hashed again.
         self._heads: dict[int, tuple[int, int, str]] = {}
@@ -143,32 +147,30 @@ class PromptCache:
         rest = parts[-2:] if len(parts) == 3 else [tail, *parts[-2:]]
         _, more, _, _ = self._walk("\n".join(rest), running, shared == blocks)
         shared += more
-        if len(self._known) > self._max_blocks or len(self._heads) > self._max_blocks // 16:
-            self._let_go()
+        if len(self._young) > self._max_blocks // 2:
+            self._old, self._young = self._young, set()
+            self._heads.clear()  # what is still in use is walked again, and so joins the young
+        elif len(self._heads) > self._max_blocks // 16:
+            self._heads.clear()
         if shared < _FIRST_BLOCKS:
             return 0
         return min(shared, call.prompt_tokens // _BLOCK_TOKENS) * _BLOCK_TOKENS
 
     def _walk(self, text: str, running: int, hit: bool) -> tuple[int, int, str, int]:
         """Return the last block's hash, how many blocks from the first on are known, the text after them, and all."""
-        known, shared, end = self._known, 0, 0
+        young, old, shared, end = self._young, self._old, 0, 0
         for block in range(len(text) // _BLOCK_CHARACTERS):
             end = (block + 1) * _BLOCK_CHARACTERS
             running = hash((running, text[block * _BLOCK_CHARACTERS : end]))
-            if running not in known:
-                hit = False
-                known[running] = None
-            elif hit:
+            if running not in young:
+                hit = hit and running in old
+                young.add(running)
+            if hit:
                 shared = block + 1
         return running, shared, text[end:], end // _BLOCK_CHARACTERS
 
-    def _let_go(self) -> None:
-        """Forget the oldest eighth of the blocks, and all that relies on them."""
-        self._heads.clear()
-        for block in list(self._known)[: max(len(self._known) - self._max_blocks, self._max_blocks // 8)]:
-            del self._known[block]
-
     def clear(self) -> None:
         """Forget all prefixes."""
-        self._known.clear()
+        self._young.clear()
+        self._old.clear()
         self._heads.clear()

@@ -1,4 +1,4 @@
-"""What is behind every door of the mock model: it counts a request in, decides the answer, and keeps the books."""
+"""What is behind every door of the mock model: it decides the answer to a request."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from tinytroupe.testing import generate
-from tinytroupe.testing.accounting import Exchange, PromptCache, Repeats, Ring, Tally
+from tinytroupe.testing.accounting import PromptCache, Ring
 from tinytroupe.testing.answer import Answer
+from tinytroupe.testing.books import Books
 from tinytroupe.testing.call import Call, text_tokens
-from tinytroupe.testing.faults import CONTENT, SPOILT, Fault
+from tinytroupe.testing.faults import CONTENT, Fault
 from tinytroupe.testing.latency import Constant, Latency, as_latency
 from tinytroupe.testing.limits import Limits
 from tinytroupe.testing.recording import Take
 from tinytroupe.testing.replay import Replay, replies_in, usage_in
 from tinytroupe.testing.rules import Reply, Rule, Scripted, as_reply, explain_unmatched, spoilt
 
-_MAX_PERSONS = 100_000
-_MAX_PROBLEMS = 100
-OTHERS = "(others)"
 
-
-class Brain:
-    """Decides and counts. Its settings are those of `MockLLM`, which scripts it."""
+class Brain(Books):
+    """Decides and counts. Its settings are those of `MockLLM`, which scripts it and says what they mean."""
 
     def __init__(
         self,
@@ -50,27 +47,20 @@ class Brain:
         for name, limit in (("rpm", rpm), ("tpm", tpm)):
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} must be above 0 or None, not {limit!r}")
+        super().__init__(Ring(max_exchanges, max_exchange_bytes), PromptCache() if prompt_cache else None)
         self.seed = seed
         self.latency = latency
         self.chunk_delay = as_latency(chunk_delay).draw("", 0)
         self.rpm, self.tpm = rpm, tpm
         self.pass_loopback = pass_loopback
         self.models = tuple(models)
-        self.exchanges = Ring(max_exchanges, max_exchange_bytes)
-        self.refused: deque[str] = deque(maxlen=_MAX_PROBLEMS)
         self._strict = strict
         self._rules: list[Rule] = []
         self._queue: deque[Scripted] = deque()
         self._queued = 0
         self._replay: Replay | None = None
         self._rates: list[tuple[float, Fault]] = []
-        self._cache = PromptCache() if prompt_cache else None
-        self._repeats = Repeats()
-        self._lock = threading.RLock()
-        self.in_flight = 0
-        self.in_flight_peak = 0
-        self._sync_limits: Limits | None = None
-        self.reset()
+        self._forget_limits()
 
     @property
     def latency(self) -> Latency:
@@ -94,19 +84,8 @@ class Brain:
     def reset(self, script: bool = False) -> None:
         """Forget what arrived: counters, exchanges, unmatched requests; with `script` also what to answer."""
         with self._lock:
-            self._total = Tally()
-            self.by_person: dict[str, Tally] = {}
-            self.by_endpoint: dict[str, Tally] = {}
-            self.in_flight_peak = self.in_flight
-            self.unmatched: list[str] = []
-            self._told = False
-            self.exchanges.clear()
-            self.refused.clear()
-            self._repeats.clear()
-            self._sync_limits = None
-            self._loop_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, Limits] = WeakKeyDictionary()
-            if self._cache is not None:
-                self._cache.clear()
+            self._start_anew()
+            self._forget_limits()
             if script:
                 self._rules.clear()
                 self._queue.clear()
@@ -115,64 +94,6 @@ class Brain:
                 self._replay = None
             elif self._replay is not None:
                 self._replay.rewind()
-
-    @property
-    def calls(self) -> int:
-        """Requests that arrived, of every endpoint, retries included."""
-        return self._total.calls
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens received."""
-        return self._total.prompt_tokens
-
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens answered."""
-        return self._total.completion_tokens
-
-    @property
-    def cached_tokens(self) -> int:
-        """Those of `prompt_tokens` that the emulated prompt cache served."""
-        return self._total.cached_tokens
-
-    @property
-    def tokens(self) -> int:
-        """Prompt and completion tokens together."""
-        return self._total.tokens
-
-    @property
-    def errors(self) -> int:
-        """Requests that got an error status or a broken connection."""
-        return self._total.errors
-
-    def arrive(
-        self,
-        endpoint: str,
-        body: Mapping[str, Any],
-        person: str | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-    ) -> Call:
-        """Count a request in. Whoever calls this owes one `answer` or `answer_blocking`."""
-        call = Call(endpoint, body, person, messages)
-        with self._lock:
-            tallies = self.by_person
-            if call.person not in tallies and len(tallies) >= _MAX_PERSONS:
-                tally = tallies.setdefault(OTHERS, Tally())
-            else:
-                tally = tallies.setdefault(call.person, Tally())
-            call.number = tally.calls
-            call.index = self._total.calls
-            call.repeats = self._repeats
-            if self._cache is not None and endpoint != "embeddings":
-                call.cached_tokens = self._cache.cached_tokens(call)
-            for each in (tally, self.by_endpoint.setdefault(endpoint, Tally()), self._total):
-                each.calls += 1
-                each.prompt_tokens += call.prompt_tokens
-                each.cached_tokens += call.cached_tokens
-            self.in_flight += 1
-            self.in_flight_peak = max(self.in_flight_peak, self.in_flight)
-        return call
 
     async def answer(self, call: Call, read_timeout_s: float | None = None, path: str = "") -> Answer:
         """Decide the answer to `call` and wait, on the loop's own time, as long as it takes."""
@@ -192,8 +113,7 @@ class Brain:
                 await asyncio.sleep(answer.latency_s)
             return answer
         finally:
-            with self._lock:
-                self.in_flight -= 1
+            self._leave()
 
     def answer_blocking(self, call: Call, read_timeout_s: float | None = None, path: str = "") -> Answer:
         """Do the same for a synchronous client, on real time."""
@@ -212,8 +132,7 @@ class Brain:
                 time.sleep(answer.latency_s)
             return answer
         finally:
-            with self._lock:
-                self.in_flight -= 1
+            self._leave()
 
     def _choose(
         self, call: Call, clock: asyncio.AbstractEventLoop | None, now: float, path: str
@@ -236,6 +155,10 @@ class Brain:
                     if drawn < 0:
                         return fault, headers
             return self._scripted_for(call, path), headers
+
+    def _forget_limits(self) -> None:
+        self._sync_limits: Limits | None = None
+        self._loop_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, Limits] = WeakKeyDictionary()
 
     def _limits_of(self, clock: asyncio.AbstractEventLoop | None, now: float) -> Limits:
         # Each loop has a time of its own, so each has its own buckets; synchronous clients share one.
@@ -278,9 +201,7 @@ class Brain:
             return self._problem(call, f"cannot generate a reply to {call!r}: {error}")
 
     def _problem(self, call: Call, message: str) -> Fault:
-        with self._lock:
-            if len(self.unmatched) < _MAX_PROBLEMS:
-                self.unmatched.append(message)
+        self._note_problem(message)
         # Clients retry 408, 409, 429 and 5xx, and then a program would hang about for what cannot get better.
         return Fault("bad_request", message=f"mock model: {message}", should_retry=False)
 
@@ -326,13 +247,7 @@ class Brain:
             take,
             self._recorded_timing,
         )
-        with self._lock:
-            failed = answer.status != 200 or (fault is not None and fault.kind in SPOILT)
-            for each in self._tallies(call):
-                each.completion_tokens += completion_tokens
-                each.errors += failed
-            name = "" if fault is None else fault.name
-            self.exchanges.add(Exchange(call, answer.status, answer.text, name, latency_s))
+        self._note(answer, fault, completion_tokens)
         return answer
 
     def _as_counted(self, call: Call, take: Take, completion_tokens: int) -> int:
@@ -341,16 +256,8 @@ class Brain:
         if usage is None:
             return completion_tokens
         prompt, completion, cached = usage
-        with self._lock:
-            for each in self._tallies(call):
-                each.prompt_tokens += prompt - call.prompt_tokens
-                each.cached_tokens += cached - call.cached_tokens
-        call.prompt_tokens, call.cached_tokens = prompt, cached
+        self._correct(call, prompt, cached)
         return completion
-
-    def _tallies(self, call: Call) -> tuple[Tally, Tally, Tally]:
-        person = self.by_person.get(call.person) or self.by_person.get(OTHERS) or Tally()
-        return person, self.by_endpoint.setdefault(call.endpoint, Tally()), self._total
 
     @property
     def _recorded_timing(self) -> bool:

@@ -24,7 +24,7 @@ from respx.mocks import Mocker
 from respx.models import AllMockedAssertionError, PassThrough
 
 from tinytroupe.testing.answer import Answer
-from tinytroupe.testing.call import endpoint_of
+from tinytroupe.testing.call import Call, endpoint_of
 from tinytroupe.testing.faults import error_body
 from tinytroupe.testing.guard import is_loopback
 
@@ -129,15 +129,10 @@ class _Door:
                 return self._original().handle_request(request)
             except AllMockedAssertionError:
                 pass
-        brain = self._router.brain
-        path = request.url.path
-        endpoint = endpoint_of(request.method, path)
-        if not endpoint:
-            self._refuse(request)
-        body = _json(request.content)
-        if body is None:
-            return self._response(400, error_body("The request's body is not a JSON object."), request)
-        answer = brain.answer_blocking(brain.arrive(endpoint, body), _read_timeout(request), path)
+        call = self._arrived(request)
+        if call is None:
+            return self._malformed(request)
+        answer = self._router.brain.answer_blocking(call, _read_timeout(request), request.url.path)
         return self._deliver(answer, request)
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -149,16 +144,25 @@ class _Door:
                 return await self._original().handle_async_request(request)
             except AllMockedAssertionError:
                 pass
-        brain = self._router.brain
-        path = request.url.path
-        endpoint = endpoint_of(request.method, path)
+        call = self._arrived(request)
+        if call is None:
+            return self._malformed(request)
+        answer = await self._router.brain.answer(call, _read_timeout(request), request.url.path)
+        return self._deliver(answer, request)
+
+    def _arrived(self, request: Any) -> Call | None:
+        """Count a request in; None if its body is malformed.
+
+        Raises
+        ------
+        UnmockedRequestError
+            It is no request to a model.
+        """
+        endpoint = endpoint_of(request.method, request.url.path)
         if not endpoint:
             self._refuse(request)
         body = _json(request.content)
-        if body is None:
-            return self._response(400, error_body("The request's body is not a JSON object."), request)
-        answer = await brain.answer(brain.arrive(endpoint, body), _read_timeout(request), path)
-        return self._deliver(answer, request)
+        return None if body is None else self._router.brain.arrive(endpoint, body)
 
     def _refuse(self, request: Any) -> None:
         what = f"{request.method} {str(request.url).partition('?')[0]}"
@@ -168,8 +172,9 @@ class _Door:
             "Add a route to its `router`, or send the request to a server on 127.0.0.1."
         )
 
-    def _response(self, status: int, payload: dict[str, Any], request: Any) -> Any:
-        return self._http.Response(status, json=payload, request=request)
+    def _malformed(self, request: Any) -> Any:
+        payload = error_body("The request's body is not a JSON object.")
+        return self._http.Response(400, json=payload, request=request)
 
     def _deliver(self, answer: Answer, request: Any) -> Any:
         broken = answer.broken

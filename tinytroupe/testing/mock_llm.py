@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tinytroupe.testing.accounting import Tally
 from tinytroupe.testing.brain import Brain
 from tinytroupe.testing.call import Call
 from tinytroupe.testing.faults import Fault, as_fault
-from tinytroupe.testing.latency import Latency
 from tinytroupe.testing.replay import Replay
 from tinytroupe.testing.rules import Content, Rule, Scripted, actions_reply, scripted
 
@@ -61,37 +61,6 @@ class MockLLM(Brain):
     refused
         HTTP requests to other hosts that were refused (the last 100).
     """
-
-    def __init__(
-        self,
-        seed: int = 0,
-        latency: float | Latency = 0.0,
-        strict: bool | None = None,
-        *,
-        chunk_delay: float = 0.0,
-        rpm: float | None = None,
-        tpm: float | None = None,
-        prompt_cache: bool = True,
-        pass_loopback: bool = True,
-        max_exchanges: int = 100,
-        max_exchange_bytes: int = 1_000_000,
-        models: Sequence[str] = ("mock-model",),
-    ) -> None:
-        super().__init__(
-            seed,
-            latency,
-            strict,
-            chunk_delay=chunk_delay,
-            rpm=rpm,
-            tpm=tpm,
-            prompt_cache=prompt_cache,
-            pass_loopback=pass_loopback,
-            max_exchanges=max_exchanges,
-            max_exchange_bytes=max_exchange_bytes,
-            models=models,
-        )
-        self._entered: list[ExitStack] = []
-        self._router: Router | None = None
 
     # ---------------------------------------------------------------- what to answer
 
@@ -253,14 +222,16 @@ class MockLLM(Brain):
 
     # ---------------------------------------------------------------- doors
 
-    @property
+    @cached_property
     def router(self) -> Router:
         """A respx router: add routes to it for other hosts. It is asked before the mock model itself."""
-        if self._router is None:
-            from tinytroupe.testing.interception import Router
+        from tinytroupe.testing.interception import Router
 
-            self._router = Router(self)
-        return self._router
+        return Router(self)
+
+    @cached_property
+    def _entered(self) -> list[ExitStack]:
+        return []
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> MockServer:
         """Answer on a real socket inside the ``with`` block, at the `base_url` of what it yields; port 0 = any free."""

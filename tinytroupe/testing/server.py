@@ -264,6 +264,13 @@ def run_server(
         load_script(mock, script)
     if replay is not None:
         mock.replay(replay, timing)
+    serve(mock, host, port, announce)
+
+
+def serve(
+    mock: MockLLM, host: str = "127.0.0.1", port: int = 0, announce: Callable[[str], object] | None = None
+) -> None:
+    """Serve a ready mock model in the foreground until Ctrl-C or SIGTERM, as `run_server` does."""
     serve_until_stopped(lambda: _application(mock), host, port, announce)
 
 

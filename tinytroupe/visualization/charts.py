@@ -6,12 +6,12 @@ pixels. Colours come from classes in the stylesheet, with presentation attribute
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tinytroupe.monitoring.series import thin_indices
+from tinytroupe.visualization.axis import WIDTH, Point, nice_ticks, short, thin, ticks_across, time_unit
 from tinytroupe.visualization.text import display_text, format_number, format_quantity
 
 POINT_LIMIT = 600
@@ -19,25 +19,24 @@ POINT_LIMIT = 600
 TABLE_LIMIT = 40
 """The most rows of one curve in the table of numbers."""
 MARK_LIMIT = 60
-"""The most marks drawn."""
+"""The most marks drawn of one kind."""
 QUIET_FROM = 8
-"""More marks than this become ticks without labels: alarms above the drawing, everything else on the axis."""
+"""More steps than this become ticks without labels on the axis."""
 SERIES_LIMIT = 6
 """The most curves in one chart; the palette has as many colours and dashes."""
 
-TOP_PX, PLOT_PX, BOTTOM_PX = 22, 190, 26
-_WIDTH = 1000
-# From where to where down the drawing a tick goes, in pixels; the height tells what the colour does.
-_MARK_HEIGHTS = {
-    "step": (PLOT_PX - 8, PLOT_PX),
-    "info": (PLOT_PX - 16, PLOT_PX),
-    "warning": (-9, -2),
-    "critical": (-17, -2),
+TOP_PX, LANE_PX, PLOT_PX, BOTTOM_PX = 22, 14, 190, 26
+EVENTS = {
+    "critical": ("M0-5.5L5.5 0L0 5.5L-5.5 0Z", "critical alert"),
+    "warning": ("M0-5L5 4H-5Z", "warning"),
+    "info": ("M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0Z", "notice"),
+    "evicted": ("M-4-4L4 4M4-4L-4 4", "eviction"),
+    "consolidated": ("M-5-4H5L0 4Z", "consolidation"),
 }
+"""Kinds of marks drawn as a sign in a lane of their own above the curve: the path of the sign, and its name."""
+
 _COLOURS = ("#0067a5", "#c2410c", "#00785a", "#8e3b8a", "#8a6100", "#4b5563")
 _DASHES = ("", "7 3", "2 3", "10 3 2 3", "5 5", "1 3")
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened: when in seconds, a label, and its kind: `step`, `warning`, `critical` or `info`."""
+    """Something that happened: when in seconds, a label, and its kind: `step` or one of `EVENTS`."""
 
     time_s: float
     label: str
@@ -79,6 +78,8 @@ class Chart:
         What the bound is called.
     axis
         Unit of the horizontal axis, where it is not seconds.
+    plot_px
+        Height of the drawing without its labels, in pixels.
     """
 
     name: str
@@ -89,37 +90,7 @@ class Chart:
     limit: float | None = None
     limit_label: str = "limit"
     axis: str = "s"
-
-
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Give round numbers (1, 2, 2.5 or 5 times a power of ten) that cover a range, about `count` of them."""
-    if not (math.isfinite(low) and math.isfinite(high)) or high < low:
-        raise ValueError(f"an axis needs finite ends, the lower first, not {low!r} to {high!r}")
-    if high == low:
-        pad = abs(low) * 0.1 or 1.0
-        low, high = (0.0 if low == 0 else low - pad), high + pad
-    rough = (high - low) / max(1, count - 1)
-    power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
-    first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
-
-
-def thin(points: Iterable[Point], limit: int) -> list[Point]:
-    """Drop what cannot be drawn (not finite) and thin the rest to `limit` points that keep the extremes."""
-    finite = [(t, v) for t, v in points if math.isfinite(t) and math.isfinite(v)]
-    if len(finite) <= limit:
-        return finite
-    return [finite[i] for i in thin_indices([t for t, _ in finite], [v for _, v in finite], limit)]
-
-
-def _time_unit(span_s: float) -> tuple[float, str]:
-    if span_s > 7200:
-        return 3600.0, "h"
-    if span_s > 300:
-        return 60.0, "min"
-    return (1.0, "s") if span_s > 0.5 or span_s == 0 else (0.001, "ms")
+    plot_px: int = PLOT_PX
 
 
 def _value_range(values: Sequence[float], limit: float | None) -> tuple[float, float, bool]:
@@ -153,31 +124,25 @@ def chart_view(chart: Chart) -> dict[str, Any]:
         return (time_s - start_s) / span_s * 100 if span_s else 50.0
 
     def down(value: float) -> float:
-        return PLOT_PX * (1 - (value - bottom) / (top - bottom))
+        return chart.plot_px * (1 - (value - bottom) / (top - bottom))
 
-    divisor, time_unit = _time_unit(span_s) if chart.axis == "s" else (1.0, chart.axis)
-    in_unit = [t for t in nice_ticks(start_s / divisor, end_s / divisor) if start_s <= t * divisor <= end_s]
-    x_ticks = [
-        {
-            "x": _short(across(t * divisor)),
-            "label": f"{format_number(t)} {time_unit}",
-            "anchor": _anchor(across(t * divisor)),
-        }
-        for t in (in_unit if span_s else [start_s / divisor])
-    ]
+    divisor, unit = time_unit(span_s) if chart.axis == "s" else (1.0, chart.axis)
+    inside = sorted((m for m in chart.marks if start_s <= m.time_s <= end_s), key=lambda m: m.time_s)
+    lanes = _lanes([m for m in inside if m.kind in EVENTS], across)
+    above_px = TOP_PX + LANE_PX * len(lanes)
     return {
         "id": chart.name,
         "title": title,
         "empty": False,
         "unit": chart.unit,
-        "description": _description(chart, drawn, divisor, time_unit),
-        "caption": _caption(chart, drawn, divisor, time_unit, limit_shown),
-        "height": TOP_PX + PLOT_PX + BOTTOM_PX,
-        "top": TOP_PX,
-        "plot": PLOT_PX,
-        "width": _WIDTH,
-        "y_ticks": [{"y": _short(down(v)), "label": _axis_number(v)} for v in y_ticks],
-        "x_ticks": x_ticks,
+        "description": _description(chart, drawn, divisor, unit),
+        "caption": _caption(chart, drawn, divisor, unit, limit_shown),
+        "height": above_px + chart.plot_px + BOTTOM_PX,
+        "top": above_px,
+        "plot": chart.plot_px,
+        "width": WIDTH,
+        "y_ticks": [{"y": short(down(v)), "label": _axis_number(v)} for v in y_ticks],
+        "x_ticks": ticks_across(start_s, end_s, unit, across, divisor),
         "series": [
             {
                 "name": display_text(name, 40),
@@ -185,18 +150,19 @@ def chart_view(chart: Chart) -> dict[str, Any]:
                 "colour": _COLOURS[k],
                 "dash": _DASHES[k],
                 "line": _path(points, across, down),
-                "area": _area(points, across, down) if len(drawn) == 1 and span_s and bottom == 0 else "",
+                "area": _area(points, across, down, chart.plot_px) if len(drawn) == 1 and span_s and not bottom else "",
                 "dot": _dot(points, across, down),
             }
             for k, (name, points, _) in enumerate(drawn)
         ],
         "limit": {
-            "y": _short(down(chart.limit)),
+            "y": short(down(chart.limit)),
             "label": f"{chart.limit_label} {format_quantity(chart.limit, chart.unit)}",
         }
         if limit_shown and chart.limit is not None
         else None,
-        "marks": _marks(chart.marks, start_s, end_s, across),
+        "marks": _marks([m for m in inside if m.kind not in EVENTS], across, chart.plot_px),
+        "lanes": lanes,
         "tables": [
             {
                 "name": display_text(name, 80),
@@ -206,10 +172,10 @@ def chart_view(chart: Chart) -> dict[str, Any]:
             for name, points, total in drawn
         ],
         "mark_rows": [
-            (format_number(m.time_s / divisor), display_text(m.label, 80)) for m in list(chart.marks)[:TABLE_LIMIT]
+            (format_number(m.time_s / divisor), display_text(m.label, 160)) for m in _gravest(chart.marks, TABLE_LIMIT)
         ],
         "mark_total": len(chart.marks),
-        "time_unit": time_unit,
+        "time_unit": unit,
     }
 
 
@@ -227,9 +193,9 @@ def spark_view(points: Iterable[Point], limit: float | None = None) -> dict[str,
 
     placed = [place(t, v) for t, v in kept]
     return {
-        "line": "M" + "L".join(f"{_short(x)} {_short(y)}" for x, y in placed),
-        "end": (_short(placed[-1][0]), _short(placed[-1][1])),
-        "limit": _short(25 - 22 * (limit - low) / height) if limit_shown and limit is not None else None,
+        "line": "M" + "L".join(f"{short(x)} {short(y)}" for x, y in placed),
+        "end": (short(placed[-1][0]), short(placed[-1][1])),
+        "limit": short(25 - 22 * (limit - low) / height) if limit_shown and limit is not None else None,
         "label": f"from {format_number(kept[0][1])} to {format_number(kept[-1][1])}, "
         f"highest {format_number(max(v for _, v in kept))}",
     }
@@ -241,37 +207,56 @@ def _axis_number(value: float) -> str:
     return format_number(value)
 
 
-def _short(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _anchor(percent: float) -> str:
-    return "start" if percent < 6 else "end" if percent > 94 else "middle"
-
-
 def _path(points: Sequence[Point], across: Any, down: Any) -> str:
-    return "M" + "L".join(f"{_short(across(t) * _WIDTH / 100)} {_short(down(v))}" for t, v in points)
+    return "M" + "L".join(f"{short(across(t) * WIDTH / 100)} {short(down(v))}" for t, v in points)
 
 
-def _area(points: Sequence[Point], across: Any, down: Any) -> str:
-    first, last = across(points[0][0]) * _WIDTH / 100, across(points[-1][0]) * _WIDTH / 100
-    return f"{_path(points, across, down)}L{_short(last)} {PLOT_PX}L{_short(first)} {PLOT_PX}Z"
+def _area(points: Sequence[Point], across: Any, down: Any, plot_px: int) -> str:
+    first, last = across(points[0][0]) * WIDTH / 100, across(points[-1][0]) * WIDTH / 100
+    return f"{_path(points, across, down)}L{short(last)} {plot_px}L{short(first)} {plot_px}Z"
 
 
 def _dot(points: Sequence[Point], across: Any, down: Any) -> tuple[str, str]:
     time_s, value = max(points, key=lambda p: p[1])
-    return _short(across(time_s)), _short(down(value))
+    return short(across(time_s)), short(down(value))
 
 
-def _marks(marks: Sequence[Mark], start_s: float, end_s: float, across: Any) -> list[dict[str, Any]]:
-    inside = sorted((m for m in marks if start_s <= m.time_s <= end_s), key=lambda m: m.time_s)
-    if len(inside) > MARK_LIMIT:
-        stride = len(inside) / MARK_LIMIT
-        inside = [inside[int(k * stride)] for k in range(MARK_LIMIT)]
-    quiet = len(inside) > QUIET_FROM
+def _thinned(marks: Sequence[Mark]) -> list[Mark]:
+    stride = max(1.0, len(marks) / MARK_LIMIT)
+    return [marks[int(k * stride)] for k in range(min(len(marks), MARK_LIMIT))]
+
+
+def _gravest(marks: Sequence[Mark], limit: int) -> list[Mark]:
+    """Choose the marks to list: alarms before anything else, and those chosen in order of time."""
+    order = [*EVENTS, "step"]
+    ranked = sorted(marks, key=lambda m: order.index(m.kind) if m.kind in order else len(order))
+    return sorted(ranked[:limit], key=lambda m: m.time_s)
+
+
+def _lanes(events: Sequence[Mark], across: Any) -> list[dict[str, Any]]:
+    """Work out a row of signs for each kind of event there is, gravest on top."""
+    counts = Counter(mark.kind for mark in events)
+    return [
+        {
+            "kind": kind,
+            "sign": sign,
+            "y": 8 + LANE_PX * row,
+            "name": f"{name}{'' if counts[kind] == 1 else 's'}",
+            "count": counts[kind],
+            "marks": [
+                {"x": short(across(mark.time_s)), "title": display_text(mark.label, 80)}
+                for mark in _thinned([mark for mark in events if mark.kind == kind])
+            ],
+        }
+        for row, (kind, (sign, name)) in enumerate((k, v) for k, v in EVENTS.items() if counts[k])
+    ]
+
+
+def _marks(steps: Sequence[Mark], across: Any, plot_px: int) -> list[dict[str, Any]]:
+    quiet = len(steps) > QUIET_FROM
     views = []
     free_from = 0.0
-    for mark in inside:
+    for mark in _thinned(steps):
         x = across(mark.time_s)
         label = "" if quiet else display_text(mark.label, 24)
         width = 3 + 1.6 * len(label)
@@ -282,11 +267,9 @@ def _marks(marks: Sequence[Mark], start_s: float, end_s: float, across: Any) -> 
             label = ""
         views.append(
             {
-                "x": _short(x),
-                "kind": mark.kind if mark.kind in _MARK_HEIGHTS else "step",
+                "x": short(x),
                 "title": display_text(mark.label, 80),
-                "from": _MARK_HEIGHTS.get(mark.kind, _MARK_HEIGHTS["step"])[0] if quiet else 0,
-                "to": _MARK_HEIGHTS.get(mark.kind, _MARK_HEIGHTS["step"])[1] if quiet else PLOT_PX,
+                "from": plot_px - 8 if quiet else 0,
                 "label": label,
                 "anchor": "end" if at_end else "start",
                 "shift": -4 if at_end else 4,
@@ -306,8 +289,12 @@ def _description(chart: Chart, drawn: Sequence[tuple[str, list[Point], int]], di
         )
     if chart.limit is not None:
         parts.append(f"{chart.limit_label.capitalize()}: {format_quantity(chart.limit, chart.unit)}.")
-    if chart.marks:
-        parts.append(f"{len(chart.marks)} marks.")
+    counts = Counter(mark.kind for mark in chart.marks)
+    parts += [
+        f"{counts[kind]} {name}{'' if counts[kind] == 1 else 's'}."
+        for kind, (_, name) in EVENTS.items()
+        if counts[kind]
+    ]
     return " ".join(parts)
 
 
@@ -324,13 +311,7 @@ def _caption(
         parts.append(f"end against start {sign}{format_quantity(change, chart.unit)}")
     if chart.limit is not None and not limit_shown:
         parts.append(f"{chart.limit_label} {format_quantity(chart.limit, chart.unit)}, outside the chart")
-    if len(chart.marks) > QUIET_FROM:
-        alarms = sum(mark.kind in ("warning", "critical") for mark in chart.marks)
-        if alarms:
-            parts.append("ticks above: warnings (short) and critical alerts (tall)")
-        if alarms < len(chart.marks):
-            rest = [display_text(m.label, 30) for m in chart.marks if m.kind not in ("warning", "critical")]
-            parts.append(
-                f"ticks on the axis: {rest[0]} … {rest[-1]}" if len(rest) > 1 else f"tick on the axis: {rest[0]}"
-            )
+    steps = [display_text(mark.label, 30) for mark in chart.marks if mark.kind not in EVENTS]
+    if len(steps) > QUIET_FROM:
+        parts.append(f"ticks on the axis: {steps[0]} … {steps[-1]}")
     return " · ".join(parts)

@@ -14,14 +14,13 @@ from typing import Any, TextIO
 from tinytroupe.monitoring.memory_monitor import MemoryMonitor
 from tinytroupe.runtime.files import write_atomically
 from tinytroupe.visualization import pages
+from tinytroupe.visualization.agent_memory import AgentMemory, agent_memory
+from tinytroupe.visualization.agents import memory_view
 from tinytroupe.visualization.ascii_chart import ascii_chart
-from tinytroupe.visualization.charts import SERIES_LIMIT, Chart, Mark, Series, chart_view, spark_view
 from tinytroupe.visualization.text import display_text, format_number
 
-AGENT_LIMIT = 200
-"""The most agents listed on a page."""
-ALERT_LIMIT = 100
-"""The most alarms listed on a page."""
+POINTS, FEWEST_POINTS = 600, 48
+"""Points kept of each curve on a page about one agent, and on a page about very many."""
 
 
 class MemoryVisualizer:
@@ -61,8 +60,8 @@ class MemoryVisualizer:
             If the file cannot be written.
         """
         names = self._names(agent_name)
-        agents = sorted((self._agent_row(name) for name in names), key=lambda row: -row["peak"])
-        alerts = self.monitor.get_alerts(agent_name)
+        points = max(FEWEST_POINTS, POINTS // max(len(names), 1))
+        agents = [agent_memory(self.monitor, name, points=points) for name in names]
         page = pages.render(
             "memory.html.j2",
             root="",
@@ -70,11 +69,7 @@ class MemoryVisualizer:
             single=agent_name,
             lede=_lede(agents),
             tiles=_tiles(agents),
-            charts=[chart_view(chart) for chart in self._charts(agent_name, agents)],
-            agents=agents,
-            agent_limit=AGENT_LIMIT,
-            alerts=alerts[-ALERT_LIMIT:],
-            alert_total=len(alerts),
+            m=memory_view(agents, alone=agent_name is not None),
         )
         if output_file is not None:
             write_atomically(Path(output_file).with_name(pages.STYLESHEET), pages.stylesheet())
@@ -82,13 +77,16 @@ class MemoryVisualizer:
         return page
 
     def prepare_memory_timeline_data(self, agent_name: str | None = None) -> dict[str, dict[str, list[float | None]]]:
-        """Give by agent the columns `time_s`, `total_size`, `episodic_size`, `buffer_size`, `semantic_size`,
-        `max_size` (None where there was no bound) and `snapshot`."""
+        """Give by agent the columns of `MemoryMonitor.get_history`, with None where there was no bound."""
         return {name: _jsonable(self.monitor.get_history(name)) for name in self._names(agent_name)}
 
     def prepare_consolidation_data(self, agent_name: str | None = None) -> dict[str, dict[str, list[float | None]]]:
         """Give by agent the columns `time_s`, `memories_consolidated` and `count` (consolidations)."""
         return {name: _jsonable(self.monitor.get_consolidations(name)) for name in self._names(agent_name)}
+
+    def prepare_eviction_data(self, agent_name: str | None = None) -> dict[str, dict[str, list[float | None]]]:
+        """Give by agent the columns `time_s` and `memories_evicted`."""
+        return {name: _jsonable(self.monitor.get_evictions(name)) for name in self._names(agent_name)}
 
     def prepare_alert_timeline_data(self, agent_name: str | None = None) -> list[dict[str, Any]]:
         """Give the alarms as dicts, oldest first."""
@@ -96,12 +94,13 @@ class MemoryVisualizer:
 
     def export_data_json(self, output_file: str | os.PathLike[str] | None = None, agent_name: str | None = None) -> str:
         """Write all of it as JSON and return the text: `schema`, `agents` (statistics), `timeline`,
-        `consolidations` and `alerts`."""
+        `consolidations`, `evictions` and `alerts`."""
         data = {
             "schema": 1,
             "agents": {name: self.monitor.get_agent_stats(name) for name in self._names(agent_name)},
             "timeline": self.prepare_memory_timeline_data(agent_name),
             "consolidations": self.prepare_consolidation_data(agent_name),
+            "evictions": self.prepare_eviction_data(agent_name),
             "alerts": self.prepare_alert_timeline_data(agent_name),
         }
         text = json.dumps(data, indent=1, allow_nan=False, default=str) + "\n"
@@ -154,54 +153,6 @@ class MemoryVisualizer:
         self.monitor.get_history(agent_name)  # Raises for a name that is not tracked.
         return [agent_name]
 
-    def _agent_row(self, name: str) -> dict[str, Any]:
-        stats = self.monitor.get_agent_stats(name)
-        memory = stats["current_memory"]
-        history = self.monitor.get_history(name)
-        bound = memory.get("max_size") if memory.get("is_bounded", True) else None
-        return {
-            "name": name,
-            "spark": spark_view(zip(history["time_s"], history["total_size"], strict=True), bound),
-            "now": memory["total_size"],
-            "bound": bound,
-            "used": f"{memory.get('usage_ratio') or 0.0:.1%}" if bound is not None else "–",
-            "peak": stats["peak_size"],
-            "trend": stats["memory_trend"],
-            "growth": f"{stats['growth_rate']:+.2f}".replace("-", "−"),
-            "snapshots": stats["snapshots"],
-            "consolidations": stats["consolidation"].get("total", 0),
-            "alerts": stats["total_alerts"],
-            "critical": stats["alerts_by_severity"]["critical"],
-            "warning": stats["alerts_by_severity"]["warning"],
-        }
-
-    def _charts(self, agent_name: str | None, agents: list[dict[str, Any]]) -> list[Chart]:
-        if not any(row["snapshots"] for row in agents):
-            return []
-        alerts = self.monitor.get_alerts(agent_name)
-        marks = [Mark(alert.time_s, f"{alert.severity}: {alert.kind}", alert.severity) for alert in alerts]
-        if agent_name is None:
-            shown = [row["name"] for row in agents[:SERIES_LIMIT]]
-            bounds = {row["bound"] for row in agents[:SERIES_LIMIT]}
-            series = [Series(name, self._curve(name, "total_size")) for name in shown]
-            more = f", the {len(shown)} of {len(agents)} with the highest peaks" if len(agents) > len(shown) else ""
-            bound = bounds.pop() if len(bounds) == 1 else None
-            return [Chart("entries", f"Memory entries by agent{more}", "entries", series, marks, bound, "bound")]
-        columns = [("all episodic", "total_size"), ("committed", "episodic_size"), ("buffer", "buffer_size")]
-        columns.append(("semantic", "semantic_size"))
-        series = [Series(label, self._curve(agent_name, column)) for label, column in columns]
-        series = [s for k, s in enumerate(series) if k == 0 or any(value for _, value in s.points)]
-        done = self.monitor.get_consolidations(agent_name)
-        marks += [
-            Mark(time_s, f"consolidated {format_number(size)}", "info")
-            for time_s, size in zip(done["time_s"], done["memories_consolidated"], strict=True)
-        ]
-        return [Chart("entries", "Memory entries", "entries", series, marks, agents[0]["bound"], "bound")]
-
-    def _curve(self, name: str, column: str) -> list[tuple[float, float]]:
-        history = self.monitor.get_history(name)
-        return list(zip(history["time_s"], history[column], strict=True))
-
 
 def _can_print(characters: str, encoding: str | None) -> bool:
     try:
@@ -215,30 +166,28 @@ def _jsonable(columns: dict[str, list[float]]) -> dict[str, list[float | None]]:
     return {name: [None if math.isnan(v) else v for v in values] for name, values in columns.items()}
 
 
-def _tiles(agents: list[dict[str, Any]]) -> list[dict[str, str]]:
-    def total(key: str) -> int:
-        return sum(row[key] for row in agents)
-
+def _tiles(agents: list[AgentMemory]) -> list[dict[str, str]]:
     def tile(label: str, value: float, css: str = "") -> dict[str, str]:
         return {"label": label, "value": format_number(value), "css": css if value else ""}
 
     return [
-        tile("snapshots", total("snapshots")),
-        tile("entries now", total("now")),
-        tile("highest peak", max((row["peak"] for row in agents), default=0)),
-        tile("consolidations", total("consolidations")),
-        tile("warnings", total("warning"), "warn"),
-        tile("critical alerts", total("critical"), "bad"),
+        tile("snapshots", sum(agent.snapshots for agent in agents)),
+        tile("entries now", sum(agent.now for agent in agents)),
+        tile("highest peak", max((agent.peak for agent in agents), default=0)),
+        tile("consolidations", sum(agent.consolidations for agent in agents)),
+        tile("entries evicted", sum(agent.evictions for agent in agents)),
+        tile("warnings", sum(agent.warnings for agent in agents), "warn"),
+        tile("critical alerts", sum(agent.criticals for agent in agents), "bad"),
     ]
 
 
-def _lede(agents: list[dict[str, Any]]) -> str:
+def _lede(agents: list[AgentMemory]) -> str:
     if not agents:
         return "No agents are tracked yet."
-    if not any(row["snapshots"] for row in agents):
+    if not any(agent.snapshots for agent in agents):
         return "No snapshot was taken yet."
-    growing = [row["name"] for row in agents if row["trend"] == "increasing"]
-    critical = [row["name"] for row in agents if row["critical"]]
+    growing = [agent.name for agent in agents if agent.trend == "increasing"]
+    critical = [agent.name for agent in agents if agent.criticals]
     sentences = []
     if critical:
         sentences.append(f"The bound was reached or near for {_listed(critical)}.")

@@ -38,6 +38,29 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def cut_to_width(text: object, columns: int) -> str:
+    """Make a name fit for a label of a drawing, where nothing wraps: characters as wide as two count as two.
+
+    >>> cut_to_width("Alice", 6), cut_to_width("Alexandria", 6), cut_to_width("漢字漢字", 6)
+    ('Alice', 'Alexa…', '漢字…')
+    """
+    shown = display_text(text, max(4 * columns, 16))
+    taken = 0.0
+    for place, character in enumerate(shown):
+        taken += _width(character)
+        if taken > columns:
+            while place and sum(map(_width, shown[:place])) > columns - 1:
+                place -= 1
+            return f"{shown[:place]}…"
+    return shown
+
+
+def _width(character: str) -> float:
+    if unicodedata.east_asian_width(character) in ("W", "F") or ord(character) > 0xFFFF:
+        return 2.0
+    return 0.0 if unicodedata.combining(character) else 1.4 if character in "mwMW@%" else 1.0
+
+
 def safe_file_name(text: str, limit: int = 80) -> str:
     """Turn any text into a file name that is valid and bounded everywhere.
 

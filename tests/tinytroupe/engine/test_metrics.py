@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinytroupe.engine import EngineMetrics, StepCost, TurnOutcome, step_cost
+from tinytroupe.engine import EngineMetrics, TurnOutcome
 from tinytroupe.llm import Usage
 
 
@@ -23,33 +23,6 @@ def test_busy_time_leaves_out_the_waiting():
     assert outcome(1.0, 1.5, queued_s=2.0).busy_s == 0.0
 
 
-@pytest.mark.parametrize(
-    ("slots", "bound_s"),
-    [(1, 6.0), (2, 3.0), (3, 3.0), (0, 6.0)],
-)
-def test_the_lower_bound_is_the_longest_turn_or_the_sum_over_the_slots(slots, bound_s):
-    turns = [outcome(0, 1), outcome(0, 2), outcome(0, 3)]
-    cost = step_cost(turns, parallel=True, elapsed_s=3.0, slots=slots)
-    assert cost.busy_s == 6.0
-    assert cost.lower_bound_s == bound_s
-
-
-def test_failures_and_usage_are_counted():
-    turns = [
-        outcome(0, 1, usage=Usage(1, 10, 5)),
-        outcome(0, 1, status="failed", usage=Usage(2, 1, 1, retries=1)),
-        outcome(0, 1, queued_s=0.5, status="timed out"),
-    ]
-    cost = step_cost(turns, parallel=True, elapsed_s=1.0, slots=3)
-    assert (cost.errors, cost.timeouts, cost.queued_s) == (1, 1, 0.5)
-    assert cost.usage == Usage(3, 11, 6, retries=1)
-
-
-def test_a_step_of_nobody_costs_nothing():
-    cost = step_cost([], parallel=True, elapsed_s=0.0, slots=0)
-    assert cost == StepCost(True, 0.0, 0.0, 0.0, 0.0, 0, 0, Usage())
-
-
 KEYS = {
     "total_parallel_steps",
     "total_sequential_steps",
@@ -61,12 +34,14 @@ KEYS = {
     "queued_s",
     "lower_bound_s",
     "efficiency",
+    "stall_share",
     "model_calls",
     "retries",
     "prompt_tokens",
     "completion_tokens",
     "tokens",
     "cached_tokens",
+    *(f"p{p}_{what}_latency_s" for p in (50, 95, 99) for what in ("call", "turn")),
 }
 
 
@@ -80,8 +55,8 @@ def test_figures_are_numbers_from_the_beginning():
 def test_figures_of_both_kinds_of_steps():
     metrics = EngineMetrics()
     turns = [outcome(0, 1, usage=Usage(1, 8, 2, 4)), outcome(0, 3)]
-    metrics.add(step_cost(turns, parallel=True, elapsed_s=3.0, slots=2), turns)
-    metrics.add(step_cost(turns, parallel=False, elapsed_s=4.0, slots=2), turns)
+    metrics.add(turns, parallel=True, elapsed_s=3.0, lower_bound_s=3.0)
+    metrics.add(turns, parallel=False, elapsed_s=4.0, lower_bound_s=6.0)
     figures = metrics.as_dict()
     assert (figures["total_parallel_steps"], figures["total_sequential_steps"]) == (1, 1)
     assert figures["avg_parallel_speedup"] == 4 / 3
@@ -90,12 +65,55 @@ def test_figures_of_both_kinds_of_steps():
     assert (figures["model_calls"], figures["tokens"], figures["cached_tokens"]) == (2, 20, 8)
 
 
+def test_lower_bounds_of_runs_add_up_and_within_a_run_the_last_one_counts():
+    metrics = EngineMetrics()
+    for bounds_s in ((1.0, 2.0), (3.0,)):
+        metrics.begin_run()
+        for bound_s in bounds_s:
+            metrics.add([outcome(0, 4)], parallel=True, elapsed_s=4.0, lower_bound_s=bound_s)
+    assert metrics.as_dict()["lower_bound_s"] == 5.0
+    assert metrics.as_dict()["efficiency"] == 5 / 12
+
+
+def test_failures_and_usage_are_counted_and_an_unfinished_step_is_none():
+    metrics = EngineMetrics()
+    turns = [
+        outcome(0, 1, usage=Usage(1, 10, 5)),
+        outcome(0, 1, status="failed", usage=Usage(2, 1, 1, retries=1)),
+        outcome(0, 1, queued_s=0.5, status="timed out"),
+    ]
+    metrics.add(turns, parallel=True, elapsed_s=1.0, lower_bound_s=1.0, complete=False)
+    figures = metrics.as_dict()
+    assert (figures["parallel_errors"], figures["parallel_timeouts"], figures["queued_s"]) == (1, 1, 0.5)
+    assert (figures["model_calls"], figures["tokens"], figures["retries"]) == (3, 17, 1)
+    assert figures["total_parallel_steps"] == 0
+
+
+def test_the_stalled_neither_act_nor_queue():
+    metrics = EngineMetrics()
+    # Two people for 4 s: one acts all the time, the other queues for 1 s, acts for 1 s and waits for 2 s.
+    metrics.add([outcome(0, 4), outcome(0, 2, queued_s=1.0)], parallel=True, elapsed_s=4.0, lower_bound_s=4.0)
+    assert metrics.as_dict()["stall_share"] == 0.25
+
+
+def test_latencies_of_turns_and_of_calls():
+    metrics = EngineMetrics()
+    turns = [outcome(0.0, float(number)) for number in range(1, 101)]
+    metrics.add(turns, parallel=True, elapsed_s=100.0, lower_bound_s=100.0, calls_s=[0.5] * 99 + [7.0])
+    figures = metrics.as_dict()
+    for share, second in ((50, 50.0), (95, 95.0), (99, 99.0)):
+        assert figures[f"p{share}_turn_latency_s"] == pytest.approx(second, rel=0.01)
+    assert figures["p50_call_latency_s"] == figures["p99_call_latency_s"] == pytest.approx(0.5, rel=0.01)
+
+
 @given(st.integers(1, 5), st.integers(0, 12))
 def test_the_timeline_keeps_the_last_and_no_more(length, given_turns):
     metrics = EngineMetrics(length)
     turns = [outcome(float(number), number + 1.0) for number in range(given_turns)]
     for turn in turns:
-        metrics.add(step_cost([turn], parallel=True, elapsed_s=1.0, slots=1), [turn])
+        metrics.add([turn], parallel=True, elapsed_s=1.0, lower_bound_s=1.0)
+    assert list(metrics.timeline()) == turns[-length:]
+    metrics.add([outcome(0, 9)], parallel=True, elapsed_s=1.0, lower_bound_s=1.0, timeline=False)
     assert list(metrics.timeline()) == turns[-length:]
     metrics.reset()
     assert metrics.timeline() == ()
@@ -104,8 +122,13 @@ def test_the_timeline_keeps_the_last_and_no_more(length, given_turns):
 
 def test_threads_lose_no_step():
     metrics = EngineMetrics()
-    cost = step_cost([outcome(0, 1)], parallel=True, elapsed_s=1.0, slots=1)
-    threads = [threading.Thread(target=lambda: [metrics.add(cost) for _ in range(500)]) for _ in range(4)]
+    turns = [outcome(0, 1)]
+
+    def add_many():
+        for _ in range(500):
+            metrics.add(turns, parallel=True, elapsed_s=1.0, lower_bound_s=1.0)
+
+    threads = [threading.Thread(target=add_many) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinytroupe.llm.gate import COOL_DOWN_S, HISTORY_SIZE, MAX_COOL_DOWN_S, Gate
+from tinytroupe.llm.limits import ROUND_S
 from tinytroupe.runtime.clock import VirtualClock
 
 
@@ -60,18 +61,76 @@ def test_nobody_jumps_the_queue_for_being_cheap():
     run(main())
 
 
-def test_slow_start_lets_a_burst_in_quickly():
-    async def answered(gate):
-        async with gate.slot() as slot:
-            await asyncio.sleep(1)
-            gate.on_success(slot)
+async def answered(gate, after_s=1.0):
+    async with gate.slot() as slot:
+        await asyncio.sleep(after_s)
+        gate.on_success(slot)
 
+
+def test_slow_start_doubles_for_every_round_without_a_refusal_however_slow_the_replies_are():
+    async def main():
+        gate, in_use = Gate(), []
+        calls = [asyncio.create_task(answered(gate, after_s=60)) for _ in range(500)]
+        for _ in range(6):
+            await asyncio.sleep(0)
+            in_use.append(gate.in_use)
+            await asyncio.sleep(ROUND_S)
+        assert in_use == [20, 40, 80, 160, 320, 500]
+        assert [event.kind for event in gate.history] == ["slow start"]
+        await asyncio.gather(*calls)
+        assert now() == pytest.approx(60 + 5 * ROUND_S)
+
+    run(main())
+
+
+def test_slow_start_grows_with_each_success_too():
     async def main():
         gate = Gate()
-        await asyncio.gather(*[answered(gate) for _ in range(20 + 40 + 80)])
-        assert now() == 3
+        await asyncio.gather(*[answered(gate, after_s=0.01) for _ in range(20 + 40 + 80)])
+        assert now() == pytest.approx(0.03)
         assert gate.in_use_peak == 80
-        assert [event.kind for event in gate.history] == ["slow start"]
+
+    run(main())
+
+
+def test_a_server_that_takes_ten_is_found_out_without_refusing_anyone_often():
+    refused = [0] * 500
+
+    async def person(gate, number, server):
+        while True:
+            async with gate.slot() as slot:
+                if server["in"] < 10:
+                    server["in"] += 1
+                    await asyncio.sleep(0.5)
+                    server["in"] -= 1
+                    gate.on_success(slot)
+                    return
+                await asyncio.sleep(0.12)  # a far server: by then slow start has gone on
+                refused[number] += 1
+                gate.on_rate_limited(slot)
+
+    async def main():
+        gate, server = Gate(), {"in": 0}
+        await asyncio.gather(*[person(gate, number, server) for number in range(500)])
+        assert gate.in_use_peak == 80
+        taken_back = [event for event in gate.history if event.kind == "taken back"]
+        assert [event.limit for event in taken_back] == [16]
+        assert max(refused) <= 4
+        assert now() < 1.5 * 500 / 10 * 0.5
+
+    run(main())
+
+
+def test_a_server_error_stops_the_rounds_of_slow_start():
+    async def main():
+        gate = Gate(start=2, high=100)
+        async with gate.slot() as slot:
+            gate.on_transient_error(slot)
+        calls = [asyncio.create_task(answered(gate, after_s=1)) for _ in range(6)]
+        await asyncio.sleep(0.9)
+        assert gate.in_use == 2
+        await asyncio.gather(*calls)
+        assert now() == pytest.approx(2 + ROUND_S)  # two successes later it goes on
 
     run(main())
 

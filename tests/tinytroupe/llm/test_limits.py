@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytroupe.llm.limits import Bucket, Control, told_by
+from tinytroupe.llm.limits import CUT_FACTOR, START, Bucket, Control, told_by
 
 
 def successes(control, n, in_use=None):
@@ -21,16 +21,36 @@ def test_slow_start_doubles_a_round():
     assert successes(control, 5000).slots == 1000
 
 
+def test_slow_start_doubles_a_round_without_a_refusal():
+    assert [Control(limit).unopposed().slots for limit in (20, 40, 600, 1000)] == [40, 80, 1000, 1000]
+    assert Control(20).troubled().unopposed().slots == 20
+    assert Control(50).rate_limited(0).unopposed().slots == 40
+
+
+def test_the_last_burst_of_slow_start_is_taken_back_down_to_the_start():
+    control = Control(640).rate_limited(0)
+    assert control.slots == 512
+    for _ in range(100):
+        control = control.rate_limited(0)
+    assert (control.slots, control.episode) == (412, 1)
+    for _ in range(1000):
+        control = control.rate_limited(0)
+    assert control.slots == START * CUT_FACTOR == 16
+    assert control.rate_limited(1).rate_limited(0).slots == 12
+    assert Control(300, low=200).rate_limited(0).rate_limited(0).slots == 239
+    assert Control(10).rate_limited(0).rate_limited(0).slots == 8
+
+
 @pytest.mark.parametrize(("in_use", "slots"), [(15, 20), (16, 21)])
 def test_it_grows_only_when_four_fifths_are_in_use(in_use, slots):
     assert Control(20).succeeded(0, in_use).slots == slots
 
 
 def test_a_rate_limit_cuts_once_an_episode():
-    control = Control(50).rate_limited(0)
-    assert (control.slots, control.slow_start, control.episode) == (40, False, 1)
-    assert control.rate_limited(0) is control  # sent before the cut
-    assert control.rate_limited(1).slots == 32
+    control = Control(100).rate_limited(0).rate_limited(1)
+    assert (control.slots, control.slow_start, control.episode) == (64, False, 2)
+    assert control.rate_limited(1) is control  # sent before the cut
+    assert control.rate_limited(2).slots == 51
 
 
 def test_successes_from_before_the_cut_do_not_count():

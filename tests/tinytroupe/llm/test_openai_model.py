@@ -12,11 +12,13 @@ import pytest
 
 from tinytroupe.config import config_manager
 from tinytroupe.llm import ChatRequest, ModelError, Origin, RefusalError, ReplySchema, default_model, use_model
+from tinytroupe.llm.limits import ROUND_S
 from tinytroupe.llm.model import ChatModel
 from tinytroupe.llm.openai_model import OpenAIModel
 from tinytroupe.runtime.clock import VirtualClock
 from tinytroupe.runtime.randomness import generator
-from tinytroupe.testing import DirectModel, MockLLM
+from tinytroupe.testing import DirectModel, LogNormal, MockLLM
+from tinytroupe.testing.limits import Limits
 
 MESSAGES = ({"role": "system", "content": "You are Ann.\n"}, {"role": "user", "content": "Hello"})
 SCHEMA = ReplySchema("answer", {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})
@@ -309,7 +311,40 @@ def test_a_thousand_calls_at_once_find_their_way(llm):
     replies = ask(llm, times=1000)
     assert all(reply.usage.calls == 1 for reply in replies)
     assert llm.calls == 1000
-    assert llm.in_flight_peak < 1000
+    assert llm.clock.now() == pytest.approx(1.0 + 6 * ROUND_S)  # 20, 40, 80, 160, 320, 640, all
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_server_s_limit_on_requests_is_used_and_not_run_into(llm, told, monkeypatch):
+    end_s, late = 150, []
+    if not told:  # only its 429s say so
+        monkeypatch.setattr(Limits, "headers", lambda self: ())
+    settle = llm._settle
+
+    def noting(*args):
+        answer = settle(*args)
+        if 30 <= llm.clock.now() < end_s:
+            late.append(answer.status)
+        return answer
+
+    monkeypatch.setattr(llm, "_settle", noting)
+    llm.rpm, llm.latency = 600, LogNormal(1.0, 0.5)
+    model = OpenAIModel()
+
+    async def person(number):
+        call = 0
+        while llm.clock.now() < end_s:
+            await model.complete(ChatRequest(MESSAGES, origin=Origin("w", f"P{number}", call)))
+            call += 1
+
+    async def main():
+        await asyncio.gather(*(person(number) for number in range(60)))
+
+    with config_manager.override(max_attempts=20):
+        llm.clock.run(main())
+    assert late.count(200) >= 0.95 * 10 * (end_s - 30)
+    assert late.count(429) < 0.02 * len(late)
+    assert not (told and 429 in late)
 
 
 def test_the_gate_is_one_for_all_calls_of_a_loop(llm):
@@ -491,7 +526,7 @@ def test_a_loop_keeps_no_more_than_a_few_clients():
         clients = []
         for number in range(20):
             with config_manager.override(base_url=f"http://127.0.0.1:9/{number}"):
-                clients.append(model._connection().client)
+                clients.append(model._connection().clients.clients[0])
         await asyncio.sleep(0.1)
         kept = len(model._connections[asyncio.get_running_loop()])
         closed = [client.is_closed() for client in clients]

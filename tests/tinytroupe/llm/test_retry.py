@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytroupe.llm.retry import is_transient, retry_after_s, retry_delay_s, should_retry
+from tinytroupe.llm.retry import is_transient, retry_after_s, retry_delay_s
 
 NOW = 1_800_000_000.0
 
@@ -90,7 +90,7 @@ def test_the_jitter_comes_from_the_generator_alone():
 def test_the_server_has_the_last_word():
     assert delay(headers={"x-should-retry": "false", "retry-after": "1"}) is None
     assert delay(headers={"x-should-retry": "True"}) is not None
-    assert should_retry(400, {"x-should-retry": "true"})
-    assert not should_retry(503, {"x-should-retry": "false"})
-    assert should_retry(503, {"x-should-retry": "perhaps"})
-    assert not should_retry(400, {})
+    assert delay(transient=False) is None
+    assert delay(transient=False, headers={"x-should-retry": " true "}) is not None
+    assert delay(headers={"x-should-retry": "perhaps"}) is not None
+    assert delay(transient=False, headers={"x-should-retry": "perhaps", "retry-after": "1"}) is None

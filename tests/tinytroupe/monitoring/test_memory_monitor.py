@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import random
+import re
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -14,14 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinytroupe import TinyPerson, TinyWorld, VirtualClock, use_clock, use_model
 from tinytroupe.monitoring import Alert, MemoryMonitor
+from tinytroupe.monitoring.alert_log import ALERT_LIMIT
 from tinytroupe.monitoring.deep_size import deep_size_bytes
+from tinytroupe.testing import DirectModel, MockLLM
 
 
 class FakeMemory:
     def __init__(self, size: int, max_size: int | None) -> None:
         self.size = size
         self.buffer = 0
+        self.evicted = 0
         self.max_size = max_size
 
     def get_memory_stats(self) -> dict[str, Any]:
@@ -34,6 +40,7 @@ class FakeMemory:
             "usage_ratio": total / self.max_size if self.max_size else 0.0,
             "is_bounded": self.max_size is not None,
             "approaching_limit": False,
+            "evicted": self.evicted,
         }
 
 
@@ -138,6 +145,7 @@ def test_what_is_no_agent_is_refused() -> None:
         {"consolidation_frequency_threshold": -1},
         {"history_limit": 7},
         {"forecast_snapshots": -1},
+        {"bytes_every": -1},
     ],
 )
 def test_bad_settings(settings: dict[str, Any]) -> None:
@@ -155,6 +163,13 @@ def test_usage_alarms_at_the_edge(size: int, raised: list[str]) -> None:
         assert (alert.agent_name, alert.kind, alert.time_s, alert.step) == ("alice", "usage", 2.5, 7)
         assert (alert.value, alert.limit) == (size / 100, 0.8 if alert.severity == "warning" else 0.95)
         assert f"{size} of 100 entries" in alert.message
+
+
+@pytest.mark.parametrize(("size", "raised"), [(94, []), (95, ["critical"])])
+def test_critical_does_not_wait_for_a_higher_threshold(size: int, raised: list[str]) -> None:
+    monitor = quiet(alert_threshold=1.0)
+    monitor.record_snapshot(FakeAgent(size=size))
+    assert [alert.severity for alert in monitor.get_alerts()] == raised
 
 
 def test_a_lasting_condition_is_announced_once_and_re_armed_only_below_the_margin() -> None:
@@ -211,6 +226,34 @@ def test_consolidating_too_often() -> None:
     columns = monitor.get_consolidations("alice")
     assert columns["memories_consolidated"] == [10, 10]
     assert columns["count"] == [1, 1]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=200))
+def test_no_eviction_and_no_consolidation_is_lost_to_thinning(happened: list[tuple[int, bool]]) -> None:
+    monitor, agent = quiet(history_limit=8), FakeAgent(size=50)
+    agent.episodic_memory.evicted = 7  # before tracking began
+    monitor.track_agent(agent)
+    for k, (evicted, consolidated) in enumerate(happened):
+        agent.episodic_memory.evicted += evicted
+        if consolidated:
+            agent.set(50).consolidate(10)
+        monitor.record_snapshot(agent, time_s=float(k))
+    evictions, consolidations = monitor.get_evictions("alice"), monitor.get_consolidations("alice")
+    assert sum(evictions["memories_evicted"]) == sum(evicted for evicted, _ in happened)
+    assert monitor.get_agent_stats("alice")["evicted"] == sum(evicted for evicted, _ in happened)
+    assert sum(consolidations["count"]) == sum(consolidated for _, consolidated in happened)
+    assert sum(consolidations["memories_consolidated"]) == 40 * sum(consolidations["count"])
+    assert len(evictions["time_s"]) <= 8
+    assert set(evictions["time_s"]) <= set(monitor.get_history("alice")["time_s"])
+
+
+def test_a_memory_that_is_put_back_is_no_event() -> None:
+    monitor, agent = quiet(), FakeAgent()
+    for evicted in (5, 2, 3):
+        agent.episodic_memory.evicted = evicted
+        monitor.record_snapshot(agent)
+    assert monitor.get_evictions("alice")["memories_evicted"] == [1]
 
 
 def test_unbounded_memory_is_worth_a_remark_once() -> None:
@@ -355,6 +398,39 @@ def test_history_is_bounded_and_its_extremes_are_exact(sizes: list[int]) -> None
     assert history["snapshot"][-1] == len(sizes) - 1
 
 
+def expected_alarms(sizes: list[int]) -> list[tuple[int, str]]:
+    """Where a plain loop raises alarms on a bound of 100: on at 80 and at 95, off again 5 below; the graver wins."""
+    on: set[str] = set()
+    raised = []
+    for k, size in enumerate(sizes):
+        before = set(on)
+        on |= {severity for severity, limit in (("warning", 80), ("critical", 95)) if size >= limit}
+        on -= {severity for severity, limit in (("warning", 75), ("critical", 90)) if size < limit}
+        if "critical" in on - before:
+            raised.append((k, "critical"))
+        elif "warning" in on - before and "critical" not in on:
+            raised.append((k, "warning"))
+    return raised
+
+
+def test_extremes_and_alarms_of_long_histories_are_exact() -> None:
+    rng = random.Random(1)
+    monitor = quiet(growth_rate_threshold=float("inf"))
+    for name in ("alice", "bob", "carol"):
+        agent, sizes, size = FakeAgent(name), [], 0
+        for k in range(3000):
+            size = min(max(size + rng.randint(-12, 13), 0), 100) if rng.random() > 0.01 else size // 2
+            sizes.append(size)
+            monitor.record_snapshot(agent.set(size), step=k)
+        stats, history = monitor.get_agent_stats(name), monitor.get_history(name)
+        assert len(history["time_s"]) <= monitor.history_limit == 400
+        assert (stats["lowest_size"], stats["peak_size"]) == (min(sizes), max(sizes))
+        assert (min(history["total_size"]), max(history["total_size"])) == (min(sizes), max(sizes))
+        alarms = [(alert.step, alert.severity) for alert in monitor.get_alerts(name)]
+        assert alarms == expected_alarms(sizes)
+        assert len(alarms) > 30
+
+
 def test_many_snapshots_cost_no_more_memory_than_few() -> None:
     monitor, agent = quiet(history_limit=200), FakeAgent(max_size=10**6)
     for k in range(1000):
@@ -391,12 +467,38 @@ def test_many_threads() -> None:
     assert all(monitor.get_agent_stats(f"agent {k}")["snapshots"] == 200 for k in range(4))
 
 
+def test_snapshots_of_one_agent_from_many_threads_count_what_happened_once() -> None:
+    """A reading that is older than the one recorded last would be counted again by the next."""
+    monitor, agent = quiet(history_limit=8), FakeAgent()
+    monitor.track_agent(agent)
+    counting = threading.Lock()
+
+    def work() -> None:
+        for _ in range(500):
+            with counting:
+                agent.consolidate(1)
+                agent.episodic_memory.evicted += 1
+            monitor.record_snapshot(agent)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monitor.record_snapshot(agent)
+    assert sum(monitor.get_consolidations("alice")["count"]) == 2000
+    assert sum(monitor.get_evictions("alice")["memories_evicted"]) == 2000
+
+
 def test_the_report_names_agents_figures_and_alarms() -> None:
     monitor = quiet()
     assert "no agents" in monitor.generate_report()
     monitor.record_snapshot(FakeAgent("ali\x1b[31mce" + "x" * 100, 95))
     monitor.record_snapshot(FakeAgent("bob", 1, None))
+    bytes_of_carol = monitor.record_snapshot(FakeAgent("carol"), measure_bytes=True).size_bytes
     report = monitor.generate_report()
+    assert re.search(rf"^carol .* {bytes_of_carol:,} +0$", report, re.MULTILINE)
+    assert re.search(r"^bob .* - +1$", report, re.MULTILINE)
     assert "\x1b" not in report
     assert "95.0%" in report
     assert "CRITICAL" in report
@@ -414,3 +516,73 @@ def test_deep_size_counts_shared_objects_once_and_stops_where_told() -> None:
     loop: list[Any] = []
     loop.append(loop)
     assert deep_size_bytes(loop) < 200
+
+
+def remembering(name: str, contents: list[Any]) -> FakeAgent:
+    agent = FakeAgent(name)
+    agent.episodic_memory.contents = contents  # type: ignore[attr-defined]
+    return agent
+
+
+def test_bytes_are_measured_on_demand() -> None:
+    monitor, text = quiet(), "x" * 50_000
+    agent = remembering("alice", [text, text])
+    assert monitor.record_snapshot(agent).size_bytes is None
+    stats = monitor.get_agent_stats("alice")
+    assert (stats["size_bytes"], stats["peak_bytes"]) == (None, None)
+    measured = monitor.record_snapshot(agent, time_s=3.0, measure_bytes=True).size_bytes
+    assert measured is not None
+    assert 50_000 < measured < 60_000  # The text that is there twice counts once.
+    agent.episodic_memory.contents.pop()  # type: ignore[attr-defined]
+    agent.episodic_memory.contents[0] = ""  # type: ignore[attr-defined]
+    assert monitor.record_snapshot(agent, time_s=4.0, measure_bytes=True).size_bytes < 10_000  # type: ignore[operator]
+    stats = monitor.get_agent_stats("alice")
+    assert stats["peak_bytes"] == measured
+    assert stats["size_bytes"] < 10_000
+    assert monitor.get_bytes("alice") == {"time_s": [3.0, 4.0], "size_bytes": [measured, stats["size_bytes"]]}
+
+
+def test_bytes_are_measured_at_every_so_many_snapshots() -> None:
+    monitor, agent = quiet(bytes_every=3), remembering("alice", [])
+    measured = [monitor.record_snapshot(agent).size_bytes is not None for _ in range(7)]
+    assert measured == [True, False, False, True, False, False, True]
+
+
+def test_more_alarms_than_are_kept_leave_the_latest_and_exact_counts() -> None:
+    monitor, agent = quiet(), FakeAgent()
+    for _ in range(ALERT_LIMIT + 1):
+        monitor.record_snapshot(agent.set(80))
+        monitor.record_snapshot(agent.set(10))
+    alerts = monitor.get_alerts()
+    assert len(alerts) == ALERT_LIMIT
+    assert monitor.get_agent_stats("alice")["alerts_by_severity"] == {
+        "info": 0,
+        "warning": ALERT_LIMIT + 1,
+        "critical": 0,
+    }
+
+
+def test_a_watched_world_whose_alarms_consolidate_everybody() -> None:
+    """The guide's callback, from inside a run of real people."""
+    with VirtualClock() as clock, use_clock(clock), use_model(DirectModel(MockLLM())):
+        people = [TinyPerson(name) for name in ("Ann", "Bo")]
+        for person in people:
+            person.episodic_memory.max_size = 12
+        world = TinyWorld("Town", people).make_everyone_accessible()
+        monitor, heard = MemoryMonitor(clock=clock.now, forecast_snapshots=0, bytes_every=1), []
+
+        def consolidate_everybody(alert: Alert) -> None:
+            heard.append(alert)
+            for person in world.agents:
+                person.consolidate_episode_memories(force=True)
+
+        monitor.register_alert_callback(consolidate_everybody)
+        monitor.watch(world)
+        world.run(20)
+        assert {alert.kind for alert in heard} == {"usage"}
+        for person in people:
+            stats = monitor.get_agent_stats(person.name)
+            assert stats["snapshots"] == 20
+            assert stats["peak_size"] <= 12
+            assert sum(monitor.get_consolidations(person.name)["count"]) == stats["consolidation"]["total"] > 0
+            assert stats["peak_bytes"] < 100_000  # Memories, not the world and the model behind them.

@@ -58,6 +58,16 @@ def test_a_series_too_small_is_refused() -> None:
         BoundedSeries(("time_s", "value"), 7)
 
 
+def test_columns_may_be_stored_as_whole_numbers() -> None:
+    series = BoundedSeries(("time_s", "count"), 8, "dq")
+    for k in range(100):
+        series.append(k / 2, 2**40 + k)
+    assert series.rows()[-1] == (49.5, 2**40 + 99)
+    assert len(series) <= 8
+    with pytest.raises(ValueError, match="argument"):
+        BoundedSeries(("time_s", "count"), 8, "d")
+
+
 def test_a_row_must_fit_the_columns() -> None:
     with pytest.raises(ValueError, match="argument"):
         BoundedSeries(("time_s", "value"), 8).append(1.0)
@@ -77,6 +87,12 @@ def test_a_row_must_fit_the_columns() -> None:
         ([7] * 40, "stable"),
         ([500, 501] * 20, "stable"),
         ([k if k != 20 else 0 for k in range(40)], "increasing"),
+        ([round(100 * math.sqrt(k)) for k in range(60)], "increasing"),
+        ([k * k for k in range(60)], "increasing"),
+        ([3 * k + 5 * k % 50 for k in range(60)], "increasing"),
+        ([200 + 4 * k if k < 40 else 4 * k - 60 for k in range(60)], "stable"),
+        ([50 + 3 * k % 135 for k in range(60)], "stable"),
+        ([50 + 3 * k % 60 for k in range(60)], "stable"),
     ],
 )
 def test_trend(values: list[int], trend: str) -> None:
@@ -88,6 +104,19 @@ def test_noise_is_rarely_called_a_trend() -> None:
     runs = 300
     wrong = sum(trend_of([100 + rng.gauss(0, 10) for _ in range(60)]) != "stable" for _ in range(runs))
     assert wrong <= 0.03 * runs  # Expected: 1 %.
+
+
+def test_noise_that_remembers_is_rarely_called_a_trend() -> None:
+    """Each size is near the one before, as sizes of memories are: the plain test is wrong in half of these runs."""
+    rng = random.Random(7)
+    runs, wrong = 200, 0
+    for _ in range(runs):
+        noise, sizes = 0.0, []
+        for _ in range(60):
+            noise = 0.9 * noise + rng.gauss(0, 10)
+            sizes.append(round(500 + noise))
+        wrong += trend_of(sizes) != "stable"
+    assert wrong <= 0.08 * runs
 
 
 def test_a_slope_under_noise_is_found() -> None:

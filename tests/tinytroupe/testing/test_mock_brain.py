@@ -23,6 +23,7 @@ from tinytroupe.testing import (
     Uniform,
     parse_latency,
 )
+from tinytroupe.testing.accounting import PromptCache
 from tinytroupe.testing.call import Call, endpoint_of, person_in
 
 TURN = ReplySchema("turn", {"type": "object", "properties": {"actions": {"type": "array"}, "cognitive_state": {}}})
@@ -204,6 +205,21 @@ def test_prompt_cache_counts_shared_prefixes_in_blocks():
     ask(off, prefix)
     ask(off, prefix)
     assert off.cached_tokens == 0
+
+
+def test_the_prompt_cache_is_bounded_and_keeps_what_is_in_use():
+    cache = PromptCache(max_blocks=64)
+    prefix = "word " * 1000
+
+    def cached(text):
+        messages = [{"role": "system", "content": text}, {"role": "user", "content": "And now?"}]
+        return cache.cached_tokens(Call("chat", {"model": "m", "messages": messages}))
+
+    assert cached(prefix) == 0
+    for number in range(40):
+        assert cached(f"{number} " + "other " * 1000) == 0
+        assert cached(prefix) == 1152
+    assert cached("1 " + "other " * 1000) == 0  # long gone
 
 
 def test_assertions_show_what_arrived():

@@ -88,7 +88,7 @@ def test_the_page_of_one_agent_as_in_the_guide(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["memory_report.html", "report.css"]
     assert "Memory of <bdi>alice</bdi>" in page
     assert "bob" not in page
-    assert "consolidated 10" in page
+    assert "10 consolidated" in page
     parsed(page)
 
 

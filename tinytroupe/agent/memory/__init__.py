@@ -10,8 +10,9 @@ from tinytroupe.agent.memory.consolidation import (
 )
 from tinytroupe.agent.memory.embedding import Embedder
 from tinytroupe.agent.memory.entry import Memory, plain_text
-from tinytroupe.agent.memory.episodic import FROM_SETTINGS, OMISSION, EpisodicMemory
+from tinytroupe.agent.memory.episodic import OMISSION, EpisodicMemory
 from tinytroupe.agent.memory.semantic import SemanticMemory
+from tinytroupe.agent.memory.store import FROM_SETTINGS
 
 __all__ = [
     "FROM_SETTINGS",

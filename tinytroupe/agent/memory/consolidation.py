@@ -330,8 +330,7 @@ async def consolidate(
         batches = plan(memory.retrieve_all(), batch_size=batch_size)
         if not batches:
             return None
-        replies = await _all_or_none(complete(build_request(batch, person=person)) for batch in batches)
-        summaries = [summarised(batch, parse(reply.text)) for batch, reply in zip(batches, replies, strict=True)]
+        summaries = await _all_or_none(_summary(batch, complete, person) for batch in batches)
         with memory.held():
             before = memory.count()
             stored = [memory.replace(batch.entries, summary) for batch, summary in zip(batches, summaries, strict=True)]
@@ -341,7 +340,13 @@ async def consolidate(
         memory.end_consolidation()
 
 
-async def _all_or_none(calls: Iterable[Awaitable[ChatReply]]) -> list[ChatReply]:
+async def _summary(batch: Batch, complete: Complete, person: str) -> Memory:
+    # A request is long: it is written when its call begins, not for all batches beforehand.
+    reply = await complete(build_request(batch, person=person))
+    return summarised(batch, parse(reply.text))
+
+
+async def _all_or_none(calls: Iterable[Awaitable[Memory]]) -> list[Memory]:
     """Wait for all; where one fails, end the others, so that none runs on unseen."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:

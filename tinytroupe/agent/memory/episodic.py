@@ -6,33 +6,24 @@ import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from enum import Enum
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from tinytroupe.agent.memory.entry import Memory, as_memory
 from tinytroupe.agent.memory.retention import strategy_named
-from tinytroupe.agent.memory.shelf import Shelf, checked_size, is_size
+from tinytroupe.agent.memory.shelf import checked_length
+from tinytroupe.agent.memory.store import FROM_SETTINGS, MaxSize, Store
 from tinytroupe.agent.memory.view import View
 from tinytroupe.config import config_manager
 
 logger = logging.getLogger("tinytroupe.memory")
 
 
-class Source(Enum):
-    """Where a value comes from when none is given."""
-
-    SETTINGS = "settings"
-
-
-FROM_SETTINGS: Literal[Source.SETTINGS] = Source.SETTINGS
-"""Stands for a value that follows the settings, also when they change later."""
-
 OMISSION = Memory("omission", "system", "Other memories lie here; they are left out for brevity.")
 """The note that stands where memories were left out."""
 
 
-class EpisodicMemory:
+class EpisodicMemory(Store):
     """The events of a person's life, oldest first.
 
     New events go to the buffer, which holds the current episode, until `commit_episode` puts them with the others. The
@@ -63,42 +54,24 @@ class EpisodicMemory:
     """
 
     MEMORY_BLOCK_OMISSION_INFO = OMISSION
+    _setting = "max_episodic_memory_size"
 
     def __init__(
         self,
         fixed_prefix_length: int = 20,
         lookback_length: int = 100,
-        max_size: int | Literal[Source.SETTINGS] | None = FROM_SETTINGS,
+        max_size: MaxSize = FROM_SETTINGS,
         cleanup_strategy: str | None = None,
         *,
         owner: str = "",
     ) -> None:
-        self.fixed_prefix_length = _length("fixed_prefix_length", fixed_prefix_length)
-        self.lookback_length = _length("lookback_length", lookback_length)
+        super().__init__(max_size)
+        self.fixed_prefix_length = checked_length("fixed_prefix_length", fixed_prefix_length)
+        self.lookback_length = checked_length("lookback_length", lookback_length)
         self.owner = owner
-        self._lock = threading.RLock()
-        self._shelf = Shelf()
         self._warned = False
         self._consolidating = False
-        self._max_size = max_size if max_size is FROM_SETTINGS else checked_size(max_size)
         self.cleanup_strategy = cleanup_strategy
-
-    @property
-    def max_size(self) -> int | None:
-        """Bound on entries, buffer included; None = unbounded. Lowering it drops entries at once."""
-        return (
-            (config_manager.get("max_episodic_memory_size") or None)
-            if self._max_size is FROM_SETTINGS
-            else self._max_size
-        )
-
-    @max_size.setter
-    def max_size(self, size: int | Literal[Source.SETTINGS] | None) -> None:
-        bound = size if size is FROM_SETTINGS else checked_size(size)
-        with self._lock:
-            self._max_size = bound
-            near = self._crossed(self._settle())
-        self._warn(near)
 
     @property
     def cleanup_strategy(self) -> str:
@@ -185,8 +158,8 @@ class EpisodicMemory:
         ValueError
             A number is negative.
         """
-        prefix = _length("max_prefix_to_clear", max_prefix_to_clear or 0)
-        suffix = _length("max_suffix_to_clear", max_suffix_to_clear or 0)
+        prefix = checked_length("max_prefix_to_clear", max_prefix_to_clear or 0)
+        suffix = checked_length("max_suffix_to_clear", max_suffix_to_clear or 0)
         with self._lock:
             bound = self._settle()
             numbers = list(self._shelf.entries)
@@ -215,12 +188,6 @@ class EpisodicMemory:
             episode = list(islice(reversed(entries.values()), len(entries) - self._shelf.committed))[::-1]
         return episode if item_types is None else [entry for entry in episode if entry.kind in item_types]
 
-    def count(self) -> int:
-        """Return the number of entries, the current episode included."""
-        with self._lock:
-            self._settle()
-            return len(self._shelf.entries)
-
     def retrieve(
         self,
         first_n: int | None = None,
@@ -244,7 +211,7 @@ class EpisodicMemory:
         ValueError
             A number is negative.
         """
-        first, last = _length("first_n", first_n or 0), _length("last_n", last_n or 0)
+        first, last = checked_length("first_n", first_n or 0), checked_length("last_n", last_n or 0)
         if first_n is None and last_n is None:
             return self.retrieve_all(item_type)
         with self._lock:
@@ -271,22 +238,12 @@ class EpisodicMemory:
         """Return the first ``fixed_prefix_length`` and the last ``lookback_length`` entries."""
         return self.retrieve(self.fixed_prefix_length, self.lookback_length, include_omission_info, item_type)
 
-    def retrieve_all(self, item_type: str | None = None) -> list[Memory]:
-        """Return all entries, the current episode included; with `item_type` only those of this kind."""
-        with self._lock:
-            self._settle()
-            entries = list(self._shelf.entries.values())
-        return entries if item_type is None else [entry for entry in entries if entry.kind == item_type]
-
     def retrieve_relevant(self, relevance_target: str, top_k: int = 20) -> list[Memory]:
         """Return at most `top_k` entries that share the most telling words with a text, best first.
 
         What is found counts as used, which the strategy ``relevance`` rewards. `LexicalIndex` describes the ranking.
         """
-        _length("top_k", top_k)
-        with self._lock:
-            self._settle()
-            return self._shelf.find(relevance_target, top_k)
+        return self._found_by_words(relevance_target, top_k)
 
     def get_memory_stats(self) -> dict[str, Any]:
         """Return the state of the memory in figures.
@@ -332,32 +289,6 @@ class EpisodicMemory:
         """Say that the consolidation has ended, however it did."""
         self._consolidating = False
 
-    def encode_state(self) -> dict[str, Any]:
-        """Return all entries and counts as JSON can hold them, as far as the contents can."""
-        with self._lock:
-            self._settle()
-            return self._shelf.encode()
-
-    def decode_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `encode_state` returned, in place of what is there; the bound applies at once.
-
-        Raises
-        ------
-        ValueError
-            It is something else; nothing is changed.
-        """
-        shelf = Shelf.decode(state)
-        with self._lock:
-            self._shelf = shelf
-            near = self._crossed(self._settle())
-        self._warn(near)
-
-    def __bool__(self) -> bool:
-        return True  # an empty memory is still a memory
-
-    def __len__(self) -> int:
-        return self.count()
-
     def __repr__(self) -> str:
         return f"<EpisodicMemory{self._of_owner()}: {self.count()} of {self.max_size or 'any number'}>"
 
@@ -379,11 +310,15 @@ class EpisodicMemory:
             return list(islice(self._shelf.entries.values(), self._shelf.committed))
 
     def _settle(self, newcomer: int = -1) -> int | None:
-        """Bring the memory within its bound, which the settings may have changed, and return the bound."""
         bound = self.max_size
         if bound is not None and len(self._shelf.entries) > bound:
             self._shelf.fit(bound, strategy_named(self.cleanup_strategy), newcomer)
         return bound
+
+    def _changed(self) -> None:
+        with self._lock:
+            near = self._crossed(self._settle())
+        self._warn(near)
 
     def _is_near(self, bound: int | None) -> bool:
         size = len(self._shelf.entries)
@@ -410,9 +345,3 @@ class EpisodicMemory:
 
     def _of_owner(self) -> str:
         return f" of {self.owner}" if self.owner else ""
-
-
-def _length(name: str, value: int) -> int:
-    if not is_size(value):
-        raise ValueError(f"{name} must be a whole number of entries from 0 on, got {value!r}")
-    return value

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from tinytroupe.agent.memory.embedding import Embed, Embedder, VectorIndex
 from tinytroupe.agent.memory.entry import Memory, as_memory, plain_text
-from tinytroupe.agent.memory.episodic import FROM_SETTINGS, Source
 from tinytroupe.agent.memory.retention import fifo
-from tinytroupe.agent.memory.shelf import Shelf, checked_size, is_size
-from tinytroupe.config import config_manager
+from tinytroupe.agent.memory.shelf import Shelf, checked_length
+from tinytroupe.agent.memory.store import FROM_SETTINGS, MaxSize, Store
 
 _MAX_CHARACTERS = 8_000  # embedding models read about 8000 tokens, and a token is a character at least
 
 
-class SemanticMemory:
+class SemanticMemory(Store):
     """Knowledge that is found by meaning: facts, documents, summaries.
 
     With an embedding function, search compares the meaning of texts (cosine of their embeddings, exact). Storing
@@ -41,33 +39,19 @@ class SemanticMemory:
         The bound is negative.
     """
 
+    _setting = "max_semantic_memory_size"
+
     def __init__(
         self,
-        max_size: int | Literal[Source.SETTINGS] | None = FROM_SETTINGS,
+        max_size: MaxSize = FROM_SETTINGS,
         embed: Embed | Embedder | None = None,
         *,
         call: Callable[..., list[Memory]] | None = None,
     ) -> None:
-        self._max_size = max_size if max_size is FROM_SETTINGS else checked_size(max_size)
+        super().__init__(max_size)
         self._embedder = embed if embed is None or isinstance(embed, Embedder) else Embedder(embed)
         self._call = call
-        self._lock = threading.RLock()
-        self._shelf = Shelf()
         self._vectors = VectorIndex()
-
-    @property
-    def max_size(self) -> int | None:
-        """Bound on entries; None = unbounded. Lowering it drops entries at once."""
-        if self._max_size is FROM_SETTINGS:
-            return config_manager.get("max_semantic_memory_size") or None
-        return self._max_size
-
-    @max_size.setter
-    def max_size(self, size: int | Literal[Source.SETTINGS] | None) -> None:
-        bound = size if size is FROM_SETTINGS else checked_size(size)
-        with self._lock:
-            self._max_size = bound
-            self._settle()
 
     def store(self, value: Memory | Mapping[str, Any] | str) -> Memory:
         """Remember a fact.
@@ -141,67 +125,24 @@ class SemanticMemory:
         """
         if self._embedder is not None and self._call is not None:
             return self._call(self.retrieve_relevant_async, relevance_target, top_k)
-        with self._lock:
-            self._settle()
-            return self._shelf.find(relevance_target, _checked(top_k))
+        return self._found_by_words(relevance_target, top_k)
 
     async def retrieve_relevant_async(self, relevance_target: str, top_k: int = 20) -> list[Memory]:
         """Return the entries nearest to a text, best first: by meaning, without an embedding function by words."""
-        _checked(top_k)
+        checked_length("top_k", top_k)
         target = relevance_target[:_MAX_CHARACTERS]
         if self._embedder is None or not target.strip():
-            with self._lock:
-                self._settle()
-                return self._shelf.find(target, top_k)
+            return self._found_by_words(target, top_k)
         (vector,) = await self._index((target,))
         with self._lock:
             self._settle()
             return [self._shelf.entries[number] for number in self._vectors.search(vector, top_k)]
-
-    def retrieve_all(self, item_type: str | None = None) -> list[Memory]:
-        """Return all entries in the order of storing; with `item_type` only those of this kind."""
-        with self._lock:
-            self._settle()
-            entries = list(self._shelf.entries.values())
-        return entries if item_type is None else [entry for entry in entries if entry.kind == item_type]
-
-    def count(self) -> int:
-        """Return the number of entries."""
-        with self._lock:
-            self._settle()
-            return len(self._shelf.entries)
 
     def clear(self) -> None:
         """Forget everything, for good."""
         with self._lock:
             self._shelf.clear(list(self._shelf.entries))
             self._vectors = VectorIndex()
-
-    def encode_state(self) -> dict[str, Any]:
-        """Return all entries as JSON can hold them, as far as the contents can; vectors are not part of it."""
-        with self._lock:
-            self._settle()
-            return self._shelf.encode()
-
-    def decode_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `encode_state` returned, in place of what is there.
-
-        Raises
-        ------
-        ValueError
-            It is something else; nothing is changed.
-        """
-        shelf = Shelf.decode(state)
-        with self._lock:
-            self._shelf = shelf
-            self._vectors = VectorIndex()
-            self._settle()
-
-    def __bool__(self) -> bool:
-        return True  # an empty memory is still a memory
-
-    def __len__(self) -> int:
-        return self.count()
 
     def __repr__(self) -> str:
         ranking = "words" if self._embedder is None else "meaning"
@@ -230,19 +171,18 @@ class SemanticMemory:
                     index.add(sequence, vector)
         return vectors[: len(targets)]
 
-    def _settle(self) -> None:
+    def _take(self, shelf: Shelf) -> None:
+        super()._take(shelf)
+        self._vectors = VectorIndex()  # vectors are no part of the state: the next search asks for them
+
+    def _settle(self) -> int | None:
         bound = self.max_size
         if bound is not None and len(self._shelf.entries) > bound:
             self._shelf.fit(bound, fifo)
             # First in, first out, and never out of the middle: the numbers that are left have no gaps.
             self._vectors.discard_below(self._shelf.next - len(self._shelf.entries))
+        return bound
 
 
 def _knowledge(value: Memory | Mapping[str, Any] | str) -> Memory:
     return Memory("information", "assistant", value) if isinstance(value, str) else as_memory(value)
-
-
-def _checked(top_k: int) -> int:
-    if not is_size(top_k):
-        raise ValueError(f"top_k must be a whole number of entries from 0 on, got {top_k!r}")
-    return top_k

@@ -31,6 +31,19 @@ def checked_size(size: int | None) -> int | None:
     return size or None
 
 
+def checked_length(name: str, value: int) -> int:
+    """Return a number of entries as it is.
+
+    Raises
+    ------
+    ValueError
+        It is not a whole number, or negative.
+    """
+    if not is_size(value):
+        raise ValueError(f"{name} must be a whole number of entries from 0 on, got {value!r}")
+    return value
+
+
 @dataclass(slots=True)
 class Counts:
     """Where events went since the beginning.

@@ -1,0 +1,186 @@
+"""Every snippet of README and docs is run, or says why it can't be; every command names what there is."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import io
+import json
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+from pages import ELSEWHERE, ROOT, blocks, of, pages
+from shell_commands import problems
+
+from tinytroupe import config_manager, control
+from tinytroupe.cli import main as tinytroupe
+from tinytroupe.runtime.clock import VirtualClock, use_clock
+from tinytroupe.testing import MockLLM
+
+SHELL = ("sh", "bash", "shell", "console")
+MOST_NOT_RUN = 6
+"""Snippets that say why they are not run: each of them is one that may be wrong without anybody knowing."""
+
+PYTHON = sorted({block.page for block in blocks() if block.language == "python"} - set(ELSEWHERE))
+SESSIONS = sorted({block.page for block in blocks() if block.directive == "run"})
+
+
+def is_test_module(code: str) -> bool:
+    return bool(re.search(r"^(async )?def test_", code, re.MULTILINE))
+
+
+@pytest.fixture
+def pytest_options(pytester):
+    return set(re.findall(r"--[\w-]+", pytester.runpytest_inprocess("--help").stdout.str()))
+
+
+@pytest.fixture
+def here(pytester, monkeypatch):
+    """An empty directory, without traces of earlier runs in it or in the process."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change faster than their times tell
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    yield pytester
+    config_manager.reset()
+    control.reset()
+
+
+@pytest.mark.parametrize("page", [page for page in PYTHON if page not in SESSIONS])
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, here):
+    scope: dict[str, object] = {"__name__": "snippet"}
+    for block in of(page):
+        if block.language != "python" or block.directive == "no-run":
+            continue
+        if is_test_module(block.code):
+            name = re.match(r"# (test_\w+)\.py", block.code)
+            here.makepyfile(**{name[1] if name else f"test_line_{block.line}": block.code})
+            done = here.runpytest_inprocess("--perf", "--perf-update", "-q", "-p", "no:cacheprovider")
+            assert done.ret == 0, f"{block.place}:\n{done.stdout.str()}"
+        else:
+            with VirtualClock() as clock, use_clock(clock), MockLLM(latency=1.0):
+                exec(compile("\n" * (block.line - 1) + block.code, str(ROOT / page), "exec"), scope)
+
+
+@pytest.mark.parametrize("page", SESSIONS)
+def test_a_reader_who_does_what_the_page_says_sees_what_it_shows(page, here):
+    for block in of(page):
+        if block.directive in ("file", "append"):
+            path = here.path / block.value
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a" if block.directive == "append" else "w", encoding="utf-8") as file:
+                file.write(block.code)
+        elif block.directive == "replaces":
+            old, _, new = block.code.partition("\n=======\n")
+            path = here.path / block.value
+            text = path.read_text("utf-8")
+            assert text.count(old) == 1, block.place
+            path.write_text(text.replace(old, new), "utf-8")
+        elif block.language == "diff" and block.directive != "no-run":
+            apply(block, here.path)
+        elif block.directive == "run":
+            for command, shown in sessions(block.code):
+                compare(block, command, shown, run(here, command))
+
+
+def apply(block, directory):
+    """Apply a diff that names its file in its first line: ``--- FILE``."""
+    name, *lines = block.code.splitlines()
+    path = directory / name.removeprefix("--- ")
+    before = "".join(f"{line[1:]}\n" for line in lines if line[:1] in (" ", "-"))
+    after = "".join(f"{line[1:]}\n" for line in lines if line[:1] in (" ", "+"))
+    text = path.read_text("utf-8")
+    assert text.count(before) == 1, f"{block.place} does not fit {path.name}"
+    path.write_text(text.replace(before, after), "utf-8")
+
+
+def sessions(code):
+    """Yield each command of a console block with the output shown for it."""
+    for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        yield command, shown
+
+
+def run(here, command):
+    """Run a command in this process and return its output."""
+    program, *arguments = shlex.split(command)
+    if program == "python" and arguments[:2] == ["-m", "pytest"]:
+        program, arguments = "pytest", arguments[2:]
+    if program == "pytest":
+        return here.runpytest_inprocess("-p", "no:cacheprovider", *arguments).stdout.str()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        if program == "tinytroupe":
+            tinytroupe(arguments)
+        else:
+            assert program == "python", f"a session can't run {program!r}"
+            runpy.run_path(arguments[0], run_name="__main__")
+    return out.getvalue()
+
+
+def compare(block, command, shown, out):
+    """Hold output against what is shown: every line of it, in that order; ``…`` stands for anything."""
+    printed = [plain(line) for line in out.splitlines()]
+    for line in filter(None, map(plain, shown.splitlines())):
+        if line == "…":
+            continue
+        pattern = ".*".join(map(re.escape, line.split("…")))
+        while printed and not re.fullmatch(pattern, printed[0]):
+            printed.pop(0)
+        assert printed, f"{block.place}: {command!r} did not print {line!r}\n{out}"
+        printed.pop(0)
+
+
+def plain(line):
+    """Return a line without what differs from run to run."""
+    line = re.sub(r"\d+(\.\d+)? ?s\b(?= *=*$)", "TIME", line.rstrip())
+    return re.sub(r"^=+|=+$", "==", line)
+
+
+def test_what_is_not_run_says_why_and_is_little():
+    left_out = [block for block in blocks() if block.directive == "no-run"]
+    assert [block.place for block in left_out if not block.value] == []
+    assert len(left_out) <= MOST_NOT_RUN, [f"{block.place}: {block.value}" for block in left_out]
+
+
+def test_pages_that_are_tested_elsewhere_are():
+    for page, test in ELSEWHERE.items():
+        assert page in pages()
+        assert page.rpartition("/")[2] in (ROOT / test).read_text("utf-8")
+
+
+def test_commands_name_what_there_is(pytest_options):
+    found = {}
+    for block in blocks():
+        if block.language in SHELL and block.directive != "no-run":
+            code = block.code
+            if block.language == "console":
+                code = "\n".join(line for line in code.splitlines() if line.startswith("$ "))
+            found[block.place] = problems(code, pytest_options)
+    for page, text in pages().items():
+        indented = re.findall(r"^ {4}((?:\S*/)?(?:python|pytest|tinytroupe)3? .*?)(?: {3,}.*)?$", text, re.MULTILINE)
+        outside = [line for line in indented if not any(line in block.code for block in of(page))]
+        found[page] = problems("\n".join(outside), pytest_options)
+    assert {place: wrong for place, wrong in found.items() if wrong} == {}
+
+
+def test_wrong_commands_are_found(pytest_options):
+    text = "pytest --perf --perff-json=x\ntinytroupe sing && python nothing.py\n"
+    text += "pip install 'pytest-tinytroupe[moon]'\nmake"
+    assert len(problems(text, pytest_options)) == 5
+
+
+@pytest.mark.parametrize("block", [b for b in blocks() if b.language in ("ini", "toml", "json")], ids=lambda b: b.place)
+def test_data_can_be_read(block):
+    if block.directive == "no-run" or block.page in ELSEWHERE or "--8<--" in block.code:
+        return
+    if block.language == "json":
+        json.loads(block.code)
+    elif block.language == "ini":
+        configparser.ConfigParser(interpolation=None).read_string(block.code)
+    elif sys.version_info >= (3, 11):
+        import tomllib
+
+        tomllib.loads(block.code)

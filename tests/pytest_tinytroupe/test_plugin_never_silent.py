@@ -1,0 +1,179 @@
+"""A run that measured nothing, or held nothing against a baseline, says so, and fails where nobody is watching."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from pytest_tinytroupe.command_line import CommandLine, repeated
+
+ONE = "import pytest\n@pytest.mark.perf\ndef test_it(perf): perf.record('queries', {})\n"
+NOTHING = "nothing was measured: no test marked perf was collected; check the paths given, and the markers"
+XDIST = pytest.mark.parametrize("xdist", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["plain", "xdist"])
+
+
+def run(pytester, *args):
+    return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", *args)
+
+
+@XDIST
+@pytest.mark.parametrize(("where", "fails"), [("here", False), ("strict", True), ("strict by ini", True), ("CI", True)])
+def test_no_test_marked_perf(pytester, monkeypatch, where, fails, xdist):
+    pytester.makepyfile("def test_plain(): pass")
+    pytester.makeini("[pytest]\nperf_strict = true" if where == "strict by ini" else "[pytest]")
+    if where == "CI":
+        monkeypatch.setenv("CI", "true")
+    result = run(pytester, *xdist, *(["--perf-strict"] if where == "strict" else []))
+    result.assert_outcomes(passed=1)
+    assert result.ret == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.OK)
+    result.stdout.fnmatch_lines(["=* performance *=", f"{'ERROR' if fails else 'WARNING'}: {NOTHING}"])
+
+
+def test_no_test_at_all_fails_as_it_does_without_the_plugin(pytester, monkeypatch):
+    assert run(pytester).ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    monkeypatch.setenv("CI", "true")
+    assert run(pytester).ret == pytest.ExitCode.TESTS_FAILED
+
+
+@XDIST
+def test_perf_tests_that_were_deselected_are_told_and_fail_nothing(pytester, monkeypatch, xdist):
+    # A run of a part is meant to be one, in CI as well: its other parts run elsewhere.
+    monkeypatch.setenv("CI", "true")
+    pytester.makepyfile(ONE.format(1) + "def test_plain(): pass")
+    (pytester.path / "baselines").mkdir()
+    (pytester.path / "baselines" / "test_x.json").write_text('{"schema": 2, "tests": {}}')
+    result = run(pytester, "-k", "plain", *xdist)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["WARNING: no test marked perf has run: they were deselected, or *"])
+
+
+@XDIST
+@pytest.mark.parametrize("given", ["--perf-baseline-dir=baslines", "ini"])
+@pytest.mark.parametrize(("strict", "fails"), [([], False), (["--perf-strict"], True)])
+def test_a_mistyped_directory_of_baselines(pytester, given, strict, fails, xdist):
+    pytester.makeini("[pytest]\nperf_baseline_dir = baslines" if given == "ini" else "[pytest]")
+    pytester.makepyfile(ONE.format(1))
+    result = run(pytester, *strict, *([] if given == "ini" else [given]), *xdist)
+    result.assert_outcomes(passed=1)
+    assert result.ret == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.OK)
+    word = "ERROR" if fails else "WARNING"
+    line = f"{word}: nothing was held against a baseline: there is none in baslines (--perf-baseline-dir); check it, *"
+    result.stdout.fnmatch_lines([line])
+    assert not (pytester.path / "baslines").exists()
+
+
+def test_a_directory_without_baselines_is_told_unless_they_are_about_to_be_written(pytester, monkeypatch):
+    pytester.makepyfile(ONE.format(1))
+    (pytester.path / "baselines").mkdir()
+    run(pytester).stdout.fnmatch_lines(["WARNING: nothing was held against a baseline: there is none in baselines *"])
+    assert not os.listdir(pytester.path / "baselines")
+    monkeypatch.setenv("CI", "true")
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["ERROR: nothing was held against a baseline: *"])
+    result = run(pytester, "--perf-update")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*nothing was held*")
+    result = run(pytester)
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*nothing was held*")
+
+
+def test_tests_that_keep_no_baseline_need_none(pytester, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    pytester.makepyfile("import pytest\n@pytest.mark.perf(baseline=False)\ndef test_it(): pass")
+    result = run(pytester, "--perf-strict")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*nothing was held*")
+
+
+def test_pruning_creates_no_directory(pytester):
+    pytester.makepyfile(ONE.format(1))
+    run(pytester, "--perf-prune", "--perf-baseline-dir=mistyped")
+    assert not (pytester.path / "mistyped").exists()
+
+
+@XDIST
+def test_files_outside_the_root_directory_have_baselines_of_their_own(pytester, xdist):
+    root = pytester.mkdir("root")
+    (root / "pytest.ini").write_text("[pytest]\n")
+    for name, figure in (("test_a", 1), ("test_b", 2)):
+        pytester.makepyfile(**{f"outside/{name}": ONE.format(figure)})
+    pytester.makepyfile(**{"root/test_c": ONE.format(3)})
+    args = ["-c", "root/pytest.ini", "--rootdir=root", "outside", "root", *xdist]
+    run(pytester, *args, "--perf-update").assert_outcomes(passed=3)
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.json")}
+    assert sorted(files) == [
+        "baselines/__up__/outside/test_a.json",
+        "baselines/__up__/outside/test_b.json",
+        "baselines/test_c.json",
+    ]
+    found = [json.loads(path.read_text())["tests"]["test_it"]["exact"]["queries"] for _, path in sorted(files.items())]
+    assert found == [1, 2, 3]
+    assert not list(pytester.path.glob("*.json"))
+    assert run(pytester, *args, "--perf-strict").ret == 0
+    pytester.makepyfile(**{"outside/test_b": ONE.format(5)})
+    result = run(pytester, *args)
+    result.assert_outcomes(passed=2, failed=1)
+    options = " ".join([*args[:3], *xdist])
+    command = f"pytest --perf --perf-update -p no:randomly {options} outside/test_b.py::test_it"
+    result.stdout.fnmatch_lines([f"If this is meant, make it the baseline: {command}"])
+    (pytester.path / "outside" / "test_b.py").unlink()
+    result = run(pytester, *args)
+    result.stdout.fnmatch_lines(["1 baseline is used by no test; *", "  ../outside/test_b.py::test_it"])
+
+
+@XDIST
+def test_the_suggested_command_repeats_the_options_and_works(pytester, monkeypatch, xdist):
+    pytester.makeini("[pytest]\npython_files = check_*.py")
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--people', type=int)")
+    source = ONE.replace("(perf)", "(perf, pytestconfig)")
+    sub = pytester.mkdir("a b")
+    (sub / "check_it.py").write_text(source.format("pytestconfig.getoption('--people')"))
+    monkeypatch.chdir(sub)
+    options = ["--people", "7", "--perf-baseline-dir=kept", "-o", "xfail_strict=true", *xdist]
+    result = run(pytester, *options, "--perf-json", "x.json", "check_it.py")
+    (line,) = [line for line in result.outlines if "keep it with: " in line]
+    command = line.partition("keep it with: ")[2]
+    repeats = " ".join(["-p no:randomly", *options])
+    assert command == f"pytest --perf --perf-update {repeats} check_it.py::test_it"
+    assert pytester.runpytest_inprocess(*command.split()[1:]).ret == 0
+    stored = json.loads((sub / "kept" / "a b" / "check_it.json").read_text())
+    assert stored["tests"]["test_it"]["exact"] == {"queries": 7}
+    (sub / "check_it.py").write_text(source.format(9))
+    result = run(pytester, *options, "check_it.py")
+    result.stdout.fnmatch_lines(
+        [f"If this is meant, make it the baseline: pytest --perf --perf-update {repeats} check_it.py::test_it"]
+    )
+    (sub / "check_it.py").write_text("")
+    result = run(pytester, *options, "check_it.py")
+    result.stdout.fnmatch_lines(
+        [f"1 baseline is used by no test; remove with: pytest --perf --perf-prune {repeats} check_it.py"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "paths", "kept"),
+    [
+        (["--perf"], [], []),
+        (["--perf", "--perf-update", "--perf-strict", "--perf-prune", "--no-perf-report"], [], []),
+        (["--perf-json=x", "--perf-markdown", "y", "--perf-history", "h", "--perf-report"], [], []),
+        (["--perf-baseline-dir", "b", "--perf-time-limit=3"], [], ["--perf-baseline-dir", "b", "--perf-time-limit=3"]),
+        (["--rootdir", ".", "."], ["."], ["--rootdir", "."]),
+        ([".", "--rootdir", "."], ["."], ["--rootdir", "."]),
+        (["-x", "a"], ["a"], ["-x"]),
+        (["a", "--", "b"], ["a", "b"], []),
+    ],
+)
+def test_what_a_command_repeats(given, paths, kept):
+    assert repeated(given, paths) == kept
+
+
+def test_a_command_is_quoted():
+    command = CommandLine(["-k", "a or b"], ["some dir"], "/project", "/project/sub")
+    assert command.accepting(["t x.py::test[a b]"]) == (
+        "pytest --perf --perf-update -k 'a or b' '../t x.py::test[a b]'"
+    )
+    assert command.pruning() == "pytest --perf --perf-prune -k 'a or b' 'some dir'"

@@ -1,0 +1,58 @@
+"""A bound on how long a block may take, on the running loop's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import TracebackType
+
+
+class within:
+    """Cancel an ``async with`` block that takes too long, and raise TimeoutError in its place.
+
+    Parameters
+    ----------
+    seconds
+        How long; None = as long as it takes.
+
+    Attributes
+    ----------
+    expired
+        Whether the time was up.
+
+    Notes
+    -----
+    ``asyncio.timeout`` for Python 3.10 too. A cancellation from elsewhere stays one.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.expired = False
+        self._cancelling = 0
+
+    async def __aenter__(self) -> within:
+        task = asyncio.current_task()
+        if self._seconds is not None and task is not None:
+            if sys.version_info >= (3, 11):
+                self._cancelling = task.cancelling()
+            self._timer = asyncio.get_running_loop().call_later(max(self._seconds, 0.0), self._expire, task)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.expired:
+            return
+        elsewhere = False
+        if sys.version_info >= (3, 11):
+            task = asyncio.current_task()
+            elsewhere = task is not None and task.uncancel() > self._cancelling
+        if isinstance(error, asyncio.CancelledError) and not elsewhere:
+            raise TimeoutError(f"not done within {self._seconds:g} s") from error
+
+    def _expire(self, task: asyncio.Task[object]) -> None:
+        self.expired = True
+        task.cancel()
