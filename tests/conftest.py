@@ -6,8 +6,10 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from fresh_environment import build_wheel, environment_with
 
 from tinytroupe.testing import network_guard
 
@@ -42,3 +44,15 @@ def pytester(_warm: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio")
     monkeypatch.setenv("COLUMNS", "120")
     return pytester
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This project's wheel, as users get it."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the wheel is installed, and nothing of this tree can be imported."""
+    return environment_with(tmp_path_factory.mktemp("venv"), f"pytest-tinytroupe[xdist] @ {wheel.as_uri()}")

@@ -20,7 +20,7 @@ ELSEWHERE = {
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
 )
-_DIRECTIVE = re.compile(r"<!-- (?P<name>no-run|file|append|run|replaces)(?:: (?P<value>[^\n]*?))? -->\s*$")
+_DIRECTIVE = re.compile(r"<!-- (?P<name>no-run|file|append|run)(?:: (?P<value>[^\n]*?))? -->\s*$")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Block:
         As written.
     directive, value
         Of the comment before it: ``no-run: REASON``, ``file: NAME`` (the block is written there), ``append: NAME``,
-        ``replaces: NAME`` (a later state of the file), ``run`` (a console session that is run and compared).
+        ``run`` (a console session that is run and compared).
     """
 
     page: str

@@ -26,7 +26,9 @@ OTHERS = {
     "git",
     "ls",
     "open",
+    "printf",
     "sed",
+    "source",
     "touch",
     "tox",
 }

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from fresh_environment import ROOT, run
 
 pytestmark = [pytest.mark.packaging, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -52,38 +48,6 @@ def troupe(troupe):
 
 
 """
-
-
-def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "TINYTROUPE_", "CI"))}
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**ours, **environment},
-        text=True,
-        capture_output=True,
-        timeout=600,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT, cwd=out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = out.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("venv")
-    venv.create(home, with_pip=True)
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    done = run(python, "-m", "pip", "install", "-q", f"pytest-tinytroupe[xdist] @ {wheel.as_uri()}", cwd=home)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return python
 
 
 @pytest.fixture
