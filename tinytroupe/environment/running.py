@@ -76,7 +76,10 @@ class Run:
             return await take_turn(turn, self.world.model, self.world._workers)
         summary = asyncio.ensure_future(person.consolidate_episode_memories_async())
         try:
-            await asyncio.sleep(0)  # its calls get their numbers before those of the turn, whoever is faster
+            # Its calls get their numbers before those of the turn, whoever is faster: in one round of the loop the
+            # summary begins, in the next its calls do.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             outcome = await take_turn(turn, self.world.model, self.world._workers)
         except BaseException:
             await _ended(summary)
