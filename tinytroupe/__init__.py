@@ -13,7 +13,7 @@ from tinytroupe._version import __version__
 if TYPE_CHECKING:
     from tinytroupe.agent import Action, CognitiveState, ReplyError, TinyPerson
     from tinytroupe.config import ConfigError, config_manager
-    from tinytroupe.environment import SimulationError, TinySocialNetwork, TinyWorld
+    from tinytroupe.environment import SimulationError, TinySocialNetwork, TinyWorld, run_many
     from tinytroupe.llm import ChatModel, ModelError, RefusalError, use_model
     from tinytroupe.runtime.clock import VirtualClock, WallClock, use_clock
 
@@ -33,6 +33,7 @@ __all__ = [
     "WallClock",
     "__version__",
     "config_manager",
+    "run_many",
     "use_clock",
     "use_model",
 ]
@@ -41,7 +42,7 @@ __all__ = [
 _HOMES = {
     "tinytroupe.agent": ("Action", "CognitiveState", "ReplyError", "TinyPerson"),
     "tinytroupe.config": ("ConfigError", "config_manager"),
-    "tinytroupe.environment": ("SimulationError", "TinySocialNetwork", "TinyWorld"),
+    "tinytroupe.environment": ("SimulationError", "TinySocialNetwork", "TinyWorld", "run_many"),
     "tinytroupe.llm": ("ChatModel", "ModelError", "RefusalError", "use_model"),
     "tinytroupe.runtime.clock": ("VirtualClock", "WallClock", "use_clock"),
 }

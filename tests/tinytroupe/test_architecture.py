@@ -55,6 +55,7 @@ HOMES = {
     "respx": {"tinytroupe/testing"},
     "rich": {"tinytroupe/agent/display.py"},
     "genai_prices": {"tinytroupe/llm/prices.py"},
+    "opentelemetry": {"tinytroupe/runtime/telemetry.py"},
     "typing_extensions": {"tinytroupe/extraction"},
     "pytest": {"pytest_tinytroupe"},
     "_pytest": {"pytest_tinytroupe/_pytest_private.py"},

@@ -20,7 +20,7 @@ NAMES = {
     "tinytroupe": (
         *("Action", "ChatModel", "CognitiveState", "ConfigError", "ModelError", "RefusalError", "ReplyError"),
         *("SimulationError", "TinyPerson", "TinySocialNetwork", "TinyWorld", "VirtualClock", "WallClock"),
-        *("__version__", "config_manager", "use_clock", "use_model"),
+        *("__version__", "config_manager", "run_many", "use_clock", "use_model"),
     ),
     "tinytroupe.agent": (
         *("Action", "CognitiveState", "CustomMentalFaculty", "DocumentError", "Faculty", "RecallFaculty"),
@@ -41,7 +41,10 @@ NAMES = {
         *("Capacity", "DependencyScheduler", "EngineMetrics", "Histogram", "LowerBound", "ParallelScheduler"),
         *("Scheduler", "SequentialScheduler", "Turn", "TurnOutcome", "force_scheduler"),
     ),
-    "tinytroupe.environment": ("ActionEvent", "SimulationError", "StepEvent", "TinySocialNetwork", "TinyWorld"),
+    "tinytroupe.environment": (
+        *("ActionEvent", "SimulationError", "StepEvent", "TinySocialNetwork", "TinyWorld"),
+        *("WorldRun", "run_many", "run_many_async"),
+    ),
     "tinytroupe.examples": (
         *("create_lila_the_linguist", "create_lisa_the_data_scientist", "create_marcos_the_physician"),
         *("create_oscar_the_architect", "persona", "persona_specs", "personas", "troupe"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tinytroupe.agent.action import ACTION_TYPES, Action
 from tinytroupe.agent.perceiving import stimulus
+from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
     from tinytroupe.agent.tiny_person import TinyPerson
@@ -165,6 +166,9 @@ class TinyToolUse:
         Tools work in a thread, since they may write files.
         """
         known = [action for action in actions if action["type"] in self._tool_of]
-        if known:
-            await asyncio.to_thread(lambda: [self.process_action(agent, action) for action in known])
+        for action in known:
+            kind = action["type"]
+            tool = {"gen_ai.tool.name": self._tool_of[kind].name, "gen_ai.agent.name": agent.name}
+            with operation("execute_tool", kind, tool):
+                await asyncio.to_thread(self.process_action, agent, action)
         return len(known)

@@ -14,6 +14,7 @@ from tinytroupe.agent.memory.consolidation import updated
 from tinytroupe.config import config_manager
 from tinytroupe.llm import ChatReply, ChatRequest
 from tinytroupe.llm.asking import instructed
+from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,7 +52,8 @@ class Remembering(PersonBase):
         """See `consolidate_episode_memories`."""
         if not force and not self.should_consolidate():
             return False
-        run = await consolidate(self.episodic_memory, self._summarise, force=force, person=self.name)
+        with operation("update_memory", "", {"gen_ai.agent.name": self.name}):
+            run = await consolidate(self.episodic_memory, self._summarise, force=force, person=self.name)
         if run is None:
             return False
         self._consolidation = updated(self._consolidation, run)
@@ -87,7 +89,8 @@ class Remembering(PersonBase):
         """See `retrieve_relevant_memories_for_current_context`."""
         if self.semantic_memory.count() == 0:
             return []
-        return await self.semantic_memory.retrieve_relevant_async(self._situation_text(), top_k)
+        with operation("search_memory", "", {"gen_ai.agent.name": self.name}):
+            return await self.semantic_memory.retrieve_relevant_async(self._situation_text(), top_k)
 
     def _situation_text(self) -> str:
         state = self._state

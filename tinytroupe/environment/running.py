@@ -22,6 +22,7 @@ from tinytroupe.environment.fences import private
 from tinytroupe.llm import ModelError, RefusalError, Usage
 from tinytroupe.llm.asking import ReplyError
 from tinytroupe.llm.journal import JournalError
+from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
     from tinytroupe.environment.tiny_world import TinyWorld
@@ -70,6 +71,15 @@ class Run:
 
     async def take(self, turn: Turn) -> TurnOutcome:
         """Let the person of a turn decide, and have old memories summarised meanwhile where that is due."""
+        where = {"tinytroupe.world": self.world.name, "tinytroupe.step": turn.step}
+        with operation("invoke_agent", turn.person.name, {"gen_ai.agent.name": turn.person.name, **where}) as op:
+            outcome = await self._take(turn)
+            op.excluded_s = outcome.queued_s
+            if outcome.error is not None:
+                op.failed(outcome.error)
+            return outcome
+
+    async def _take(self, turn: Turn) -> TurnOutcome:
         person = turn.person
         self._spent_before[person.name] = (person, person.usage)
         if not person.should_consolidate():

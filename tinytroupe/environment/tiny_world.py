@@ -25,6 +25,7 @@ from tinytroupe.environment.running import Run
 from tinytroupe.environment.stateful import StatefulSociety
 from tinytroupe.llm import ChatModel, Usage, model_in_use
 from tinytroupe.runtime.clock import Clock, current_clock
+from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -160,16 +161,13 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
         scheduler: str | None = None,
     ) -> list[dict[str, list[Action]]] | None:
         """See `run`."""
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
-        if not self.agents:
-            raise ValueError(f"world {self.name!r} has no people; add some with add_agents([...]) before running it")
-        name = chosen(scheduler or self._asked(parallelize))
+        name = self.check_run(steps, parallelize=parallelize, scheduler=scheduler)
         prepare = getattr(model_in_use(self.model), "prepare", None)
         if prepare is not None and any(replaced_act(agent) is None for agent in self.agents):
             await prepare()
         history: list[dict[str, list[Action]]] = []
-        with display.following(self, steps) as show:
+        workflow = {"gen_ai.workflow.name": self.name, "tinytroupe.steps": steps, "tinytroupe.scheduler": name}
+        with operation("invoke_workflow", self.name, workflow), display.following(self, steps) as show:
 
             def told(event: StepEvent) -> None:
                 if return_actions:
@@ -178,6 +176,20 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
 
             await self._run(name, steps, timedelta_per_step, told)
         return history if return_actions else None
+
+    def check_run(self, steps: int, *, parallelize: bool | None = None, scheduler: str | None = None) -> str:
+        """Return the name of the scheduler that `run` would use with these arguments.
+
+        Raises
+        ------
+        ValueError
+            `run` would not begin.
+        """
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+        if not self.agents:
+            raise ValueError(f"world {self.name!r} has no people; add some with add_agents([...]) before running it")
+        return chosen(scheduler or self._asked(parallelize))
 
     async def _run(
         self, name: str, steps: int, timedelta_per_step: timedelta | None, told: Callable[[StepEvent], None]

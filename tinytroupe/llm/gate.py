@@ -1,15 +1,16 @@
-"""The gate every model call passes: it makes callers wait, first come first served, for what `limits` allows."""
+"""The gate every model call passes: it makes callers wait, in fair order, for what `limits` allows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
 
 from tinytroupe.llm.limits import ROUND_S, START, Bucket, Control, told_by
+from tinytroupe.llm.lines import Lines
 
 COOL_DOWN_S = 1.0
 """Pause of all sending after a 429 without Retry-After, seconds."""
@@ -50,18 +51,21 @@ class Slot:
     ----------
     tokens
         Tokens the request is expected to cost.
+    line
+        Whose line it waits in.
     queued_s
         Seconds it waited, on the loop's clock.
     sent_s
         When it was given, on the loop's clock; `episode`, `sent_requests` and `sent_tokens` are the gate's state then.
     """
 
-    __slots__ = ("_gate", "_loop", "episode", "queued_s", "sent_requests", "sent_s", "sent_tokens", "tokens")
+    __slots__ = ("_gate", "_loop", "episode", "line", "queued_s", "sent_requests", "sent_s", "sent_tokens", "tokens")
 
-    def __init__(self, gate: Gate, tokens: float) -> None:
+    def __init__(self, gate: Gate, tokens: float, line: str) -> None:
         self._gate = gate
         self._loop: asyncio.AbstractEventLoop | None = None
         self.tokens = tokens
+        self.line = line
         self.queued_s = 0.0
         self.episode = -1
         self.sent_s = 0.0
@@ -89,7 +93,8 @@ class Gate:
     """Admits model calls: no more in flight, a minute, or in tokens a minute than the server takes.
 
     Serves one event loop at a time and is not thread-safe (its figures may be read from any thread). All time is the
-    running loop's. First come, first served; a cancelled caller leaves no trace.
+    running loop's. First come, first served, and where several share it (worlds that run at once), one of each in
+    turn; a cancelled caller leaves no trace.
 
     Parameters
     ----------
@@ -138,7 +143,7 @@ class Gate:
         self._resume_at_s = -inf
         self._seen_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiters: OrderedDict[asyncio.Future[None], Slot] = OrderedDict()
+        self._waiters: Lines[asyncio.Future[None], Slot] = Lines()
         self._timer: asyncio.TimerHandle | None = None
         self._round: asyncio.TimerHandle | None = None
 
@@ -155,15 +160,17 @@ class Gate:
         """Calls that wait to be admitted."""
         return len(self._waiters)
 
-    def slot(self, estimated_tokens: float = 0) -> Slot:
+    def slot(self, estimated_tokens: float = 0, line: str = "") -> Slot:
         """Return the ``async with`` block in which one request may be sent.
 
         Parameters
         ----------
         estimated_tokens
             What the request will cost of the tokens a minute, prompt and reply.
+        line
+            On whose behalf: the name of a world.
         """
-        return Slot(self, estimated_tokens)
+        return Slot(self, estimated_tokens, line)
 
     def on_success(self, slot: Slot) -> None:
         """Tell that the request of `slot` was answered. Call it inside the block, as all that follow."""
@@ -285,7 +292,7 @@ class Gate:
     async def _queue(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> None:
         start_s = loop.time()
         admitted: asyncio.Future[None] = loop.create_future()
-        self._waiters[admitted] = slot
+        self._waiters.join(slot.line, admitted, slot)
         self._pump()
         try:
             await admitted
@@ -294,7 +301,7 @@ class Gate:
                 self._take(-1, -slot.tokens, loop.time())
                 self._release(loop)
             else:
-                self._waiters.pop(admitted, None)
+                self._waiters.leave(admitted)
                 self._pump()
             raise
         slot.queued_s = loop.time() - start_s
@@ -330,12 +337,12 @@ class Gate:
             return
         now_s = self._loop.time()
         while self._waiters and self.in_use < self.control.slots:
-            admitted, slot = next(iter(self._waiters.items()))
+            admitted, slot = self._waiters.first()
             ready_at_s = self._ready_at(slot)
             if ready_at_s > now_s + _TIMER_SLACK_S:
                 self._timer = self._loop.call_at(ready_at_s, self._pump)
                 return
-            del self._waiters[admitted]
+            self._waiters.serve()
             if not admitted.done():  # else cancelled in this very instant
                 self._admit(slot, now_s)
                 admitted.set_result(None)

@@ -23,6 +23,7 @@ from tinytroupe.llm.transport import HTTP_CLIENTS, SHARD_CONNECTIONS, Shards, ce
 from tinytroupe.runtime.deadline import within
 from tinytroupe.runtime.portal import at_loop_close
 from tinytroupe.runtime.randomness import generator
+from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -61,6 +62,7 @@ class _Connection:
     clients: Shards
     limits: GateSettings
     gate: Gate
+    described: Mapping[str, Any]
     # What the server knows of structured output, by model.
     schema_level: dict[str, int] = field(default_factory=dict)
 
@@ -145,7 +147,13 @@ class OpenAIModel:
             reply = chat_reply(json.loads(response.content))
             return reply, reply.usage.tokens, response.headers
 
-        sent = await self._retrying(send, characters, request)
+        model = request.model or config_manager.get("model")
+        with operation("chat", model, {**self._connection().described, "gen_ai.request.model": model}) as op:
+            sent = await self._retrying(send, characters, request, op)
+            usage = sent.result.usage
+            op.note({"gen_ai.response.model": sent.result.model or model, "tinytroupe.retries": sent.retries})
+            op.note({"gen_ai.response.finish_reasons": [sent.result.finish_reason]})
+            op.tokens(usage.prompt_tokens, usage.completion_tokens)
         return replace(
             sent.result,
             usage=replace(sent.result.usage, retries=sent.retries),
@@ -162,17 +170,22 @@ class OpenAIModel:
             As `complete`.
         """
 
+        model = config_manager.get("embedding_model")
+
         async def send(client: AsyncOpenAI, _: int) -> tuple[list[list[float]], int, Mapping[str, str]]:
             raw = await client.embeddings.with_raw_response.create(
-                model=config_manager.get("embedding_model"), input=list(texts), timeout=config_manager.get("timeout")
+                model=model, input=list(texts), timeout=config_manager.get("timeout")
             )
             answer = raw.parse()
             vectors = [list(item.embedding) for item in sorted(answer.data, key=lambda item: item.index)]
             if len(vectors) != len(texts):
                 raise ModelError(f"asked for {len(texts)} embeddings, got {len(vectors)}")
-            return vectors, getattr(answer.usage, "total_tokens", 0) or 0, raw.headers
+            tokens = getattr(answer.usage, "total_tokens", 0) or 0
+            op.tokens(tokens, 0)
+            return vectors, tokens, raw.headers
 
-        return (await self._retrying(send, sum(map(len, texts)), ChatRequest(()))).result
+        with operation("embeddings", model, {**self._connection().described, "gen_ai.request.model": model}) as op:
+            return (await self._retrying(send, sum(map(len, texts)), ChatRequest(()), op)).result
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -181,7 +194,7 @@ class OpenAIModel:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    async def _retrying(self, send: _Send[T], characters: int, request: ChatRequest) -> _Sent[T]:
+    async def _retrying(self, send: _Send[T], characters: int, request: ChatRequest, op: operation) -> _Sent[T]:
         """Send until it succeeds, or repeating can't help, or the attempts are used up.
 
         The slot is given back while waiting for the next attempt.
@@ -196,8 +209,9 @@ class OpenAIModel:
         while True:
             attempt += 1
             schema_level = schema_levels.get(model, STRICT)
-            async with gate.slot(characters // _CHARACTERS_PER_TOKEN) as slot:
+            async with gate.slot(characters // _CHARACTERS_PER_TOKEN, request.origin.simulation) as slot:
                 queued_s += slot.queued_s
+                op.excluded_s = queued_s
                 started_s = loop.time()
                 try:
                     # The client's own time-outs are for each part of it: a body that drips would take for ever.
@@ -256,7 +270,7 @@ class OpenAIModel:
                 self._retire(connections.pop(next(iter(connections))))
             each = None if kind == "aiohttp" else SHARD_CONNECTIONS
             clients = Shards(lambda most: self._client(kind, most), limits.most, each)
-            connection = _Connection(clients, limits, limits.gate())
+            connection = _Connection(clients, limits, limits.gate(), _described(clients.clients[0]))
         elif connection.limits != limits:
             # Calls under way give their slots back to the gate they came through.
             connection.limits, connection.gate = limits, limits.gate()
@@ -303,3 +317,13 @@ class OpenAIModel:
         if getattr(client, "_platform", "") is None:
             client._platform = openai._base_client.get_platform()
         return client
+
+
+def _described(client: AsyncOpenAI) -> dict[str, Any]:
+    """Return what telemetry says of a server."""
+    azure = config_manager.get("api_type") == "azure"
+    return {
+        "gen_ai.provider.name": "azure.ai.openai" if azure else "openai",
+        "server.address": client.base_url.host,
+        "server.port": client.base_url.port or (443 if client.base_url.scheme == "https" else 80),
+    }
