@@ -26,6 +26,7 @@ import psutil
 
 from tinytroupe import WallClock
 from tinytroupe.benchmarks.load import ModelServer, Noting, crowd
+from tinytroupe.benchmarks.soak import MOST_GROWTH, soak
 from tinytroupe.llm.openai_model import OpenAIModel
 from tinytroupe.llm.request import request_body
 from tinytroupe.monitoring.process_memory import HighWaterMark
@@ -176,6 +177,17 @@ def cpu(crowds: list[int], rounds: int) -> list[bool]:
     return kept
 
 
+def soaked(people: int, steps: int) -> list[bool]:
+    """A server that refuses, fails, stalls, cuts off and garbles: every turn once, nothing lost and nothing left."""
+    done = soak(people, steps)
+    figure = (
+        f"{done.elapsed_s:.1f} s, {done.acted} acted, {done.skipped} skipped, {done.requests} requests, "
+        f"at most {done.in_use_peak} in flight, memory {done.growth:+.1%} to {done.memory_mb[-1]:.0f} MB"
+    )
+    kept = [show(f"soak, {people} x {steps}", figure, f"goal no problems, <= {MOST_GROWTH:+.0%}", not done.problems)]
+    return [*kept, *(show("", problem, "", False) for problem in done.problems), done.growth <= MOST_GROWTH]
+
+
 def main() -> int:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -196,10 +208,12 @@ def main() -> int:
         kept += short(sizes[0] if sizes else 50, options.steps or 3, rounds * 3)
     if "cpu" in options.only:
         kept += cpu(sizes or [1, 100, 500], rounds)
+    if "soak" in options.only:
+        kept += soaked(sizes[0] if sizes else (40 if options.quick else 200), options.steps or 25)
     return 0 if all(kept) else 1
 
 
-REPORTS = ("spread", "short", "cpu")
+REPORTS = ("spread", "short", "cpu", "soak")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,8 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +16,7 @@ from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.llm import ChatModel, Usage
 from tinytroupe.runtime.deadline import within
 from tinytroupe.runtime.portal import Calls
+from tinytroupe.runtime.threads import DaemonThreads
 
 MAX_THREADS = 256
 """Plain `act` functions at work at once where ``MAX_WORKERS`` says nothing."""
@@ -35,7 +35,8 @@ class Workers:
     """Worker threads for plain `act` functions, at most so many at work at once.
 
     A thread can't be stopped. One whose turn has timed out is given up: what it asks the simulation for is cancelled,
-    but it counts until it returns, in later runs, too, and where such threads fill the bound, turns wait for them.
+    but it counts until it returns, in later runs, too, and where such threads fill the bound, turns wait for them. The
+    end of the program does not.
     """
 
     def __init__(self) -> None:
@@ -43,21 +44,11 @@ class Workers:
         self._most = MAX_THREADS
         self._at_work = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = DaemonThreads("tinytroupe act")
 
-    def open(self, people: Iterable[TinyPerson]) -> None:
-        """Get ready for a run of `people`; ``MAX_WORKERS`` is the bound from now on."""
-        replaced = [act for person in people if (act := replaced_act(person)) is not None]
-        if not all(map(inspect.iscoroutinefunction, replaced)):
-            self._most = config_manager.get("max_workers") or MAX_THREADS
-            # The pool never queues: who may go is decided below, since given-up threads of earlier pools count.
-            self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="tinytroupe act")
-
-    def close(self) -> None:
-        """End the threads that have nothing to do."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+    def open(self) -> None:
+        """Get ready for a run; ``MAX_WORKERS`` is the bound from now on."""
+        self._most = config_manager.get("max_workers") or MAX_THREADS
 
     @property
     def at_work(self) -> int:

@@ -199,16 +199,13 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
         graph = reach(self) if name in ("auto", "dependency") and steps > 1 and not fenced else None
         if fenced and name == "dependency":
             logger.info("%s: people wait for each other after every step, because %s", self.name, "; ".join(fenced))
-        self._workers.open(self.agents)
-        try:
-            if graph is not None:
-                await Ahead(run, graph).go(steps, DependencyScheduler(config_manager.get("max_steps_ahead")))
-                return
-            how, waited_for = scheduler_named("parallel" if name == "auto" else name), ""
-            for _ in range(steps):
-                waited_for = await run.step(how, waited_for)
-        finally:
-            self._workers.close()
+        self._workers.open()
+        if graph is not None:
+            await Ahead(run, graph).go(steps, DependencyScheduler(config_manager.get("max_steps_ahead")))
+            return
+        how, waited_for = scheduler_named("parallel" if name == "auto" else name), ""
+        for _ in range(steps):
+            waited_for = await run.step(how, waited_for)
 
     @staticmethod
     def _asked(parallelize: bool | None) -> str:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from tinytroupe.runtime.threads import DaemonThreads
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -261,7 +263,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run `func` in a worker thread; virtual time stands still until it returns."""
-        if executor is not None and not isinstance(executor, ThreadPoolExecutor):
+        if executor is not None and not isinstance(executor, (ThreadPoolExecutor, DaemonThreads)):
             _refuse("a process pool")
 
         worker = Worker(self._busy_workers)
