@@ -72,6 +72,7 @@ def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.Tes
         sites=tuple(run.sites),
         agents=tuple(run.agents),
         turns=tuple(run.turns),
+        calls_s=tuple(run.calls_s),
     )
     entry = None
     if outcome == "passed" and run.marker.baseline:

@@ -70,7 +70,7 @@ def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: lis
     from pytest_tinytroupe.instruments.turns import Turns
 
     # Whoever is isolated runs this in a process of its own.
-    instruments: list[Instrument] = [Process(steady=marker.isolate), Exact(probe), Recorded(probe), Turns(probe)]
+    instruments: list[Instrument] = [Process(probe, steady=marker.isolate), Exact(probe), Recorded(probe), Turns(probe)]
     if marker.wants("cost_usd"):
         from pytest_tinytroupe.instruments.cost import Cost
 

@@ -100,6 +100,7 @@ class Probe:
         self.models: Watched[Model] = Watched(_read_model)
         self.worlds: Watched[World] = Watched(_read_world)
         self.people: Watched[Model] = Watched(_read_people)
+        self.latencies: Watched[Model] = Watched(_read_latencies)
         self.runs_on_real_time = False
         self.monitors: list[Any] = []
         self.recorded: list[Metric] = []
@@ -119,6 +120,7 @@ class Probe:
         """Watch a model's counters."""
         self.models.add(model)
         self.people.add(model)
+        self.latencies.add(model)
 
     def add_world(self, world: World) -> None:
         """Watch a world's steps and the memories of its people, and let the monitors watch it."""
@@ -162,6 +164,7 @@ class Probe:
         self.models.restart()
         self.worlds.restart()
         self.people.restart()
+        self.latencies.restart()
         self._last_turns = {id(world): next(iter(_timeline(world)[-1:]), None) for world in self.worlds.sources}
 
     def turns(self) -> list[Any]:
@@ -181,6 +184,10 @@ class Probe:
             if amount:
                 found.setdefault(metric, {})[person] = int(amount)
         return found
+
+    def calls_s(self) -> list[tuple[float, int]]:
+        """Return how long model calls took since the call began: ascending, and how many took that long."""
+        return sorted((float(latency_s), int(count)) for latency_s, count in self.latencies.counts().items() if count)
 
     def by_step(self) -> dict[str, dict[str, int]]:
         """Return metric name -> number of the step, from 1 -> amount, as far as the worlds keep their turns."""
@@ -226,6 +233,10 @@ def _read_people(model: Model) -> Counts:
         counts[f"llm_calls:{person}"] = tally.calls
         counts[f"tokens:{person}"] = tally.tokens
     return counts
+
+
+def _read_latencies(model: Model) -> Counts:
+    return {str(latency_s): count for latency_s, count in list(getattr(model, "latencies_s", {}).items())}
 
 
 def _timeline(world: World) -> Sequence[Any]:

@@ -226,6 +226,8 @@ class TestRecord:
         What people remembered, as the test's `memory_monitor` saw it; bounded in number and size.
     turns
         Who acted when: the latest turns, as far as the worlds keep them; bounded in number.
+    calls_s
+        ``(seconds, count)``: how many model calls took how long, ascending, to three digits.
     """
 
     __test__ = False  # the name is the field's, yet pytest must not collect it
@@ -243,6 +245,7 @@ class TestRecord:
     attachments: tuple[tuple[str, str], ...] = ()
     agents: tuple[AgentMemory, ...] = ()
     turns: tuple[TurnSpan, ...] = ()
+    calls_s: tuple[tuple[float, int], ...] = ()
 
     @property
     def attention(self) -> bool:
@@ -265,6 +268,7 @@ class TestRecord:
             "attachments": [list(pair) for pair in self.attachments],
             "agents": [agent.to_json() for agent in self.agents],
             "turns": [list(astuple(turn)) for turn in self.turns],
+            "calls_s": [list(pair) for pair in self.calls_s],
         }
 
     @classmethod
@@ -286,6 +290,7 @@ class TestRecord:
             tuple((label, path) for label, path in data.get("attachments", ())),
             tuple(AgentMemory.from_json(agent) for agent in data.get("agents", ())),
             tuple(TurnSpan(*turn) for turn in data.get("turns", ())),
+            tuple((seconds, count) for seconds, count in data.get("calls_s", ())),
         )
 
 

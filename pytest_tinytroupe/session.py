@@ -63,6 +63,7 @@ class TestRun:
         self.sites: list[Site] = []
         self.agents: list[AgentMemory] = []
         self.turns: list[TurnSpan] = []
+        self.calls_s: list[tuple[float, int]] = []
         self.leaks: Leaks | None = None
         self.verdicts: tuple[Verdict, ...] = ()
         self.people: dict[str, dict[str, int]] = {}
@@ -166,6 +167,7 @@ class TestRun:
         self.sites += [site for reading in readings for site in reading.sites]
         self.agents += [agent for reading in readings for agent in reading.agents]
         self.turns += [turn for reading in readings for turn in reading.turns]
+        self.calls_s += [pair for reading in readings for pair in reading.calls_s]
 
     def conclude(self) -> str:
         """Take note that the body passed; in the last pass, return why the verdict fails the test, or nothing."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Reading(NamedTuple):
-    """What an instrument has found: metrics, curves, remarks, heap sites, memories of people, and their turns."""
+    """What an instrument has found."""
 
     metrics: Sequence[Metric] = ()
     timelines: Sequence[Timeline] = ()
@@ -20,6 +20,7 @@ class Reading(NamedTuple):
     sites: Sequence[Site] = ()
     agents: Sequence[AgentMemory] = ()
     turns: Sequence[TurnSpan] = ()
+    calls_s: Sequence[tuple[float, int]] = ()
 
 
 class Instrument(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_tinytroupe.instruments import Reading
+from pytest_tinytroupe.probe import Probe
 from pytest_tinytroupe.records import Metric, Timeline
 from tinytroupe.monitoring.process_memory import MB, HighWaterMark, TimelineSampler, release_free_memory
 
@@ -15,17 +16,22 @@ class Process:
 
     Parameters
     ----------
+    probe
+        Whose steps are marked on the curve.
     steady
         Whether nothing else has run in this process, so that the peak can be held against a baseline.
     """
 
-    def __init__(self, *, steady: bool = False) -> None:
+    def __init__(self, probe: Probe, *, steady: bool = False) -> None:
+        self._probe = probe
+        self._steps = 0
         self._steady = steady
         self._mark = HighWaterMark()
         self._sampler = TimelineSampler(limit=POINTS)
 
     def start(self) -> None:
         """Begin to sample, and reset the high-water mark."""
+        self._probe.watch_steps(self._stepped)
         self._sampler.start()
         if self._steady:
             # Memory that is free already would be used again, and the increase be that much too low.
@@ -42,7 +48,7 @@ class Process:
     def read(self) -> Reading:
         """Return the peak, how far it lies above the start, and the curve."""
         points = tuple((round(t, 4), round(value, 3)) for t, value in self._sampler.values)
-        marks = tuple((round(t, 4), label) for t, label in self._sampler.marks)
+        marks = tuple((round(t, 4), label) for t, label in self._sampler.marks if t <= points[-1][0])
         increase_mb = (self._mark.peak_bytes - self._mark.start_bytes) / MB
         metrics = [
             Metric(name, round(value_mb, 3), "MB", tier="process", steady=self._steady)
@@ -50,3 +56,7 @@ class Process:
         ]
         curve = Timeline("process memory", "MB", points, marks)
         return Reading(metrics, [curve], [f"peak_memory_mb: {self._mark.method}"])
+
+    def _stepped(self) -> None:
+        self._steps += 1
+        self._sampler.mark(f"step {self._steps}")

@@ -65,10 +65,11 @@ def growing(sizes: Sequence[Mapping[Place, int]]) -> dict[Place, float]:
 
 
 def shown(place: Place, root: Path) -> str:
-    """Write a place as ``path:line``, relative to where packages are installed, or to `root`."""
+    """Write a place as ``path:line``, relative to where packages are installed, to `root`, or to any import path."""
     path, line = Path(place[0]), place[1]
-    installed = sorted((each for each in sys.path if each.endswith("-packages")), key=len, reverse=True)
-    for start in [*map(Path, installed), root]:
+    known = sorted((each for each in sys.path if os.path.isabs(each)), key=len, reverse=True)
+    installed = [each for each in known if each.endswith("-packages")]
+    for start in [*map(Path, installed), root, *map(Path, known)]:
         if path.is_relative_to(start):
             return f"{path.relative_to(start).as_posix()}:{line}"
     return f"{path}:{line}"

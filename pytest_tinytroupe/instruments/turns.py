@@ -1,4 +1,4 @@
-"""Who acted when, as far as the worlds keep their turns: for the report."""
+"""Who acted when, as far as the worlds keep their turns, and how long model calls took: for the report."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ DIGITS = 6
 
 
 class Turns:
-    """Reads the timelines that worlds keep anyway."""
+    """Reads what worlds and models keep anyway."""
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
 
     def start(self) -> None:
-        """Nothing: worlds note their turns by themselves."""
+        """Nothing: worlds and models note by themselves."""
 
     def stop(self) -> None:
         """Nothing to release."""
 
     def read(self) -> Reading:
-        """Return the latest turns."""
+        """Return the latest turns, and the durations of all calls."""
         every = sorted(self._probe.turns(), key=lambda turn: float(turn.started_s))
         start_s = every[0].started_s if every else 0.0
         spans = [
@@ -41,7 +41,11 @@ class Turns:
             )
             for turn in every[-TURNS:]
         ]
+        calls_s = self._probe.calls_s()
+        if not any(latency_s for latency_s, _ in calls_s):
+            calls_s = []
         if not any(span.finished_s > span.started_s for span in spans):
-            return Reading()  # the clock stood still: there is nothing to see
+            return Reading(calls_s=calls_s)  # the clock stood still: there is nothing to see
         left_out = len(every) - len(spans)
-        return Reading(turns=spans, notes=[f"turns: the latest {TURNS} of {len(every)}"] if left_out else [])
+        notes = [f"turns: the latest {TURNS} of {len(every)}"] if left_out else []
+        return Reading(turns=spans, calls_s=calls_s, notes=notes)

@@ -28,7 +28,7 @@ def write_json(path: Path, session: SessionReport) -> Path:
     """
     document = {"format": FORMAT, "schema": SCHEMA, "environment_key": environment_key(), **session.to_json()}
     for record in document["records"]:  # what people remembered is in the report's memory.json, when they acted drawn
-        del record["agents"], record["turns"]
+        del record["agents"], record["turns"], record["calls_s"]
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_atomically(path, text + "\n")
 

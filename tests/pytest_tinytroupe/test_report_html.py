@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from pytest_tinytroupe.records import Metric, SessionReport, TestRecord, Timeline, Verdict
-from pytest_tinytroupe.report.html import metric_name, write_report
+from pytest_tinytroupe.instruments.memories import POINTS
+from pytest_tinytroupe.records import Metric, SessionReport, Site, TestRecord, Timeline, TurnSpan, Verdict
+from pytest_tinytroupe.report.html import write_report
+from pytest_tinytroupe.report.shown import metric_name
+from tinytroupe.visualization.agent_memory import AgentMemory
 
 RSS = Timeline("process memory", "MB", tuple((k * 0.02, 80 + k % 7) for k in range(100)), ((0.5, "step 1"),))
 
@@ -43,7 +49,7 @@ class Page(HTMLParser):
         self.feed(self.source)
         for link in self.links:
             if not link.startswith("#"):
-                assert (path.parent / link).is_file(), link
+                assert (path.parent / unquote(link)).is_file(), link
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag not in ("script", "style", "img", "iframe")
@@ -122,6 +128,88 @@ def test_a_failure_that_is_not_one_of_figures_is_explained(tmp_path: Path) -> No
     assert "the test itself failed, whatever its figures" in Page(index).words
 
 
+def person(name: str, **rest: Any) -> AgentMemory:
+    steps = tuple(float(k) for k in range(20))
+    sizes = tuple(range(20))
+    return AgentMemory(
+        name,
+        "snapshot",
+        bound=20,
+        now=19,
+        peak=19,
+        snapshots=20,
+        criticals=1,
+        consolidations=1,
+        x=steps,
+        total=sizes,
+        episodic=sizes,
+        buffer=(1,) * 20,
+        semantic=(0,) * 20,
+        consolidated=((8.0, 5),),
+        alerts=((19.0, "critical", "usage", f"{name}: memory is at 95.0% of its bound"),),
+        **rest,
+    )
+
+
+def full_record(nodeid: str = "tests/test_a.py::test_full", people: int = 3) -> TestRecord:
+    names = [f"person {k}" for k in range(people)]
+    turns = [
+        TurnSpan(name, step, "failed" if k == step == 1 else "acted", step * 2.0, step * 2.0 + 1 + k / people, 0.25)
+        for step in range(5)
+        for k, name in enumerate(names)
+    ]
+    return record(
+        nodeid,
+        "failed",
+        Verdict(
+            Metric("heap_mb", 12.5, "MB", "heap"), "over limit", 10, "max", 9.0, 0.2, 0.39, "most by a.py:3 (9 MB)"
+        ),
+        Verdict(Metric("llm_calls", 15), "ok", None, "", 15, 0, 0.0),
+        timelines=(RSS, Timeline("heap after each step", "MB", tuple((k, k * 0.5) for k in range(6)), axis="step")),
+        notes=("heap_mb: most by a.py:3 (9 MB)", "turns: the latest 15 of 40"),
+        people=tuple((name, 5, 1000) for name in names),
+        sites=(Site("a.py:3", 9.0, 4),),
+        attachments=(("flame graph of allocations (memray)", "flames/x y.html"),),
+        agents=tuple(person(name) for name in names),
+        turns=tuple(turns),
+        calls_s=((0.5, 10), (1.0, 4), (3.0, 1)),
+    )
+
+
+def test_the_page_of_a_test_shows_all_that_happened(tmp_path: Path) -> None:
+    (tmp_path / "flames").mkdir()
+    (tmp_path / "flames" / "x y.html").touch()
+    write_report(tmp_path, session(full_record()))
+    (path,) = (tmp_path / "tests").iterdir()
+    page = Page(path)
+    told = (
+        *("Who acted when", "critical path: 5 turns", "on the critical path", "failed"),
+        *("Latency of model calls", "p50 0.5 s", "p95 3 s", "p99 3 s"),
+        *("Who asked the model most", "person 2"),
+        *("Heap after each step", "limit 10 MB", "a.py:3", "9 MB"),
+        *("Entries by person", "bound 20 entries", "3 critical alerts", "1 consolidation", "at snapshot 19"),
+        *("How it was measured", "tracemalloc", "CPython 3.11.9"),
+    )
+    for text in told:
+        assert text in page.words, text
+    assert "../flames/x%20y.html" in page.links
+
+
+def test_memory_json_holds_what_was_found_out_about_memory(tmp_path: Path) -> None:
+    write_report(tmp_path, session(full_record(), record("b.py::b")))
+    document = json.loads((tmp_path / "memory.json").read_text(encoding="utf-8"))
+    assert (document["format"], document["schema"]) == ("pytest-tinytroupe memory", 1)
+    full, plain = document["tests"]
+    assert [verdict["metric"]["name"] for verdict in full["verdicts"]] == ["heap_mb"]
+    assert [timeline["name"] for timeline in full["timelines"]] == ["process memory", "heap after each step"]
+    assert full["sites"] == [{"place": "a.py:3", "mb": 9.0, "count": 4}]
+    assert full["notes"] == ["heap_mb: most by a.py:3 (9 MB)"]
+    first = full["agents"][0]
+    assert (first["name"], first["axis"], first["bound"], first["peak"]) == ("person 0", "snapshot", 20, 19)
+    assert len(first["x"]) == len(first["total"]) == len(first["episodic"]) == len(first["buffer"]) == 20
+    assert {key for key, value in plain.items() if value} == {"nodeid", "outcome"}
+
+
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     verdict = Verdict(Metric("speedup", None, "x", better="higher"), "unmeasured", 3, "min", note="no world ran")
     words = Page(write_report(tmp_path, session(record("a.py::b", "failed", verdict)))).words
@@ -174,10 +262,21 @@ def test_a_report_that_cannot_be_written_leaves_the_old_index(tmp_path: Path, mo
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_pages_stay_small(tmp_path: Path) -> None:
+def large_record() -> TestRecord:
+    """As much as a test's record holds: people and turns are bounded where they are read, timelines where drawn."""
+    full = full_record(people=100)
+    steps = tuple(float(k) for k in range(POINTS // 100))
+    sizes = tuple(k % 20 for k in range(len(steps)))
+    agents = [replace(each, x=steps, total=sizes, episodic=sizes, buffer=sizes, semantic=sizes) for each in full.agents]
+    turns = [replace(each, step=each.step + 5 * k) for k in range(2) for each in full.turns]
+    turns = [replace(each, started_s=each.step * 2.1, finished_s=each.step * 2.1 + 1.3) for each in turns]
     long = Timeline("process memory", "MB", tuple((k * 0.01, 80 + k % 13) for k in range(100_000)))
-    agents = [Timeline(f"memory entries: {k}", "entries", long.points[:1000]) for k in range(100)]
-    write_report(tmp_path, session(record(timelines=(long, *agents))))
+    timelines = (long, *full.timelines[1:])
+    return replace(full, timelines=timelines, agents=tuple(agents), turns=tuple(turns), attachments=())
+
+
+def test_pages_stay_small(tmp_path: Path) -> None:
+    write_report(tmp_path, session(large_record()))
     for page in tmp_path.rglob("*.html"):
         assert page.stat().st_size < 300_000
 
@@ -189,6 +288,7 @@ def test_pages_stay_small(tmp_path: Path) -> None:
         ("time_s", "s", "time"),
         ("llm_calls", "", "LLM calls"),
         ("mb", "MB", "mb"),
+        ("memory_growth_mb_per_step", "MB", "memory growth per step"),
     ],
 )
 def test_names_of_metrics(name: str, unit: str, words: str) -> None:

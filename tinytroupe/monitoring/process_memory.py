@@ -224,6 +224,8 @@ class TimelineSampler:
         self._rss = BoundedSeries(("time_s", "rss_mb"), limit)
         self._heap = BoundedSeries(("time_s", "heap_mb"), limit)
         self._marks: list[tuple[float, str]] = []
+        self._noted = 0
+        self._mark_every = 1
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -261,10 +263,14 @@ class TimelineSampler:
                 self._heap.append(now_s, heap_mb)
 
     def mark(self, label: str) -> None:
-        """Note what happens now, for example `"step 3"`; beyond the limit the earliest notes are kept."""
+        """Note what happens now, for example `"step 3"`; beyond the limit every second, fourth, … note is kept."""
         with self._lock:
-            if len(self._marks) < self._limit:
+            if len(self._marks) >= self._limit:
+                del self._marks[1::2]
+                self._mark_every *= 2
+            if self._noted % self._mark_every == 0:
                 self._marks.append((self._elapsed_s(), label))
+            self._noted += 1
 
     @property
     def values(self) -> list[tuple[float, float]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinytroupe.visualization.agent_memory import AgentMemory
+from tinytroupe.visualization.axis import moment
 from tinytroupe.visualization.charts import PLOT_PX, SERIES_LIMIT, Chart, Mark, Series, chart_view, spark_view
 from tinytroupe.visualization.text import display_text, format_number
 
@@ -13,13 +14,15 @@ AGENT_LIMIT = 200
 """The most agents listed on a page."""
 ALERT_LIMIT = 100
 """The most alerts listed on a page: the latest."""
+OPEN_ROWS = 12
+"""Rows of the table that need not be unfolded."""
 SMALL_PX = 120
 """Height of the drawing of one agent among several, in pixels."""
 
 _STORES = (("episodic", "episodic"), ("buffer", "buffer"), ("semantic", "semantic"))
 
 
-def memory_view(agents: Sequence[AgentMemory], *, alone: bool = False) -> dict[str, Any]:
+def memory_view(agents: Sequence[AgentMemory], *, alone: bool = False, who: str = "agent") -> dict[str, Any]:
     """Work out everything the template draws.
 
     Parameters
@@ -28,10 +31,12 @@ def memory_view(agents: Sequence[AgentMemory], *, alone: bool = False) -> dict[s
         Whose memories.
     alone
         Whether the page is about a single agent.
+    who
+        What they are called.
     """
     ranked = sorted(agents, key=lambda agent: (-agent.criticals, -agent.warnings, -agent.peak, agent.name))
     drawn = [agent for agent in ranked if agent.x]
-    charts = [] if alone or len(drawn) < 2 else [_together(sorted(drawn, key=lambda agent: -agent.peak))]
+    charts = [] if alone or len(drawn) < 2 else [_together(sorted(drawn, key=lambda agent: -agent.peak), who)]
     charts += [
         _one(f"a{k}", agent, "Memory entries" if alone else agent.name, PLOT_PX if alone else SMALL_PX)
         for k, agent in enumerate(drawn[:SERIES_LIMIT])
@@ -45,12 +50,15 @@ def memory_view(agents: Sequence[AgentMemory], *, alone: bool = False) -> dict[s
         "drawn": min(len(drawn), SERIES_LIMIT),
         "agents": [_row(agent) for agent in ranked[:AGENT_LIMIT]],
         "agent_total": len(agents),
+        "who": who,
+        # Nobody unfolds two rows.
+        "open": OPEN_ROWS if len(agents) > OPEN_ROWS + 3 else AGENT_LIMIT,
         "alerts": [
             {
                 "severity": severity,
                 "kind": kind,
                 "message": display_text(message, 300),
-                "when": f"{axis} {format_number(x)}" if axis != "s" else f"{format_number(x)} s",
+                "when": moment(x, axis),
             }
             for x, severity, kind, message, axis in alerts[-ALERT_LIMIT:]
         ],
@@ -58,10 +66,10 @@ def memory_view(agents: Sequence[AgentMemory], *, alone: bool = False) -> dict[s
     }
 
 
-def _together(agents: Sequence[AgentMemory]) -> Chart:
+def _together(agents: Sequence[AgentMemory], who: str) -> Chart:
     shown = agents[:SERIES_LIMIT]
     bounds = {agent.bound for agent in shown}
-    title = "Entries by person"
+    title = f"Entries by {who}"
     if len(shown) < len(agents):
         title += f", the {len(shown)} of {format_number(len(agents))} with the highest peaks"
     return Chart(
@@ -73,6 +81,7 @@ def _together(agents: Sequence[AgentMemory]) -> Chart:
         bounds.pop() if len(bounds) == 1 else None,
         "bound",
         axis=agents[0].axis,
+        wide=True,
     )
 
 

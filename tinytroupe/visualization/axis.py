@@ -12,6 +12,8 @@ from tinytroupe.visualization.text import format_number
 WIDTH = 1000
 """Units across a drawing that stretches with the page."""
 
+TIME_UNITS = ("ms", "s", "min", "h")
+
 Point = tuple[float, float]
 
 
@@ -47,6 +49,12 @@ def time_unit(span_s: float) -> tuple[float, str]:
     return (1.0, "s") if span_s > 0.5 or span_s == 0 else (0.001, "ms")
 
 
+def moment(value: float, unit: str) -> str:
+    """Write a place on an axis: a time with its unit behind it, or a count of something, such as ``step 3``."""
+    number = format_number(value)
+    return f"{number}\N{NO-BREAK SPACE}{unit}" if unit in TIME_UNITS else f"{unit} {number}".strip()
+
+
 def short(value: float) -> str:
     """Write a coordinate: a tenth of a unit is far below what can be seen."""
     return f"{value:.1f}".removesuffix(".0")
@@ -62,7 +70,7 @@ def ticks_across(
     start, end
         What the axis covers.
     unit
-        Written behind each number.
+        Of the numbers; see `moment`.
     across
         Gives the place of a value, in percent from the left.
     divisor
@@ -71,12 +79,13 @@ def ticks_across(
         About so many.
     """
     values = [start / divisor] if start == end else nice_ticks(start / divisor, end / divisor, count)
-    inside = [v for v in values if start <= v * divisor <= end]
+    counts = unit not in TIME_UNITS  # of steps, say: there is none between two of them
+    inside = [v for v in values if start <= v * divisor <= end and not (counts and v % 1)]
     places = [across(v * divisor) for v in inside]
     return [
         {
             "x": short(place),
-            "label": f"{format_number(value)} {unit}".strip(),
+            "label": format_number(value) if counts and place > places[0] else moment(value, unit),
             "anchor": "start" if place < 6 else "end" if place > 94 else "middle",
         }
         for value, place in zip(inside, places, strict=True)

@@ -11,11 +11,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tinytroupe.visualization.axis import WIDTH, Point, nice_ticks, short, thin, ticks_across, time_unit
+from tinytroupe.visualization.axis import (
+    TIME_UNITS,
+    WIDTH,
+    Point,
+    moment,
+    nice_ticks,
+    short,
+    thin,
+    ticks_across,
+    time_unit,
+)
 from tinytroupe.visualization.text import display_text, format_number, format_quantity
 
 POINT_LIMIT = 600
 """The most points drawn of one curve."""
+SPARK_LIMIT = 32
+"""The most points of a sparkline, which is 120 pixels wide."""
 TABLE_LIMIT = 40
 """The most rows of one curve in the table of numbers."""
 MARK_LIMIT = 60
@@ -80,6 +92,8 @@ class Chart:
         Unit of the horizontal axis, where it is not seconds.
     plot_px
         Height of the drawing without its labels, in pixels.
+    wide
+        Whether it takes the whole width of the page, beside no other.
     """
 
     name: str
@@ -91,6 +105,7 @@ class Chart:
     limit_label: str = "limit"
     axis: str = "s"
     plot_px: int = PLOT_PX
+    wide: bool = False
 
 
 def _value_range(values: Sequence[float], limit: float | None) -> tuple[float, float, bool]:
@@ -111,7 +126,7 @@ def chart_view(chart: Chart) -> dict[str, Any]:
     drawn = [item for item in drawn if item[1]]
     title = display_text(chart.title, 120)
     if not drawn:
-        return {"id": chart.name, "title": title, "empty": True}
+        return {"id": chart.name, "title": title, "wide": chart.wide, "empty": True}
     times = [t for _, points, _ in drawn for t, _ in points]
     values = [v for _, points, _ in drawn for _, v in points]
     start_s, end_s = min(times), max(times)
@@ -134,6 +149,7 @@ def chart_view(chart: Chart) -> dict[str, Any]:
         "id": chart.name,
         "title": title,
         "empty": False,
+        "wide": chart.wide,
         "unit": chart.unit,
         "description": _description(chart, drawn, divisor, unit),
         "caption": _caption(chart, drawn, divisor, unit, limit_shown),
@@ -175,13 +191,13 @@ def chart_view(chart: Chart) -> dict[str, Any]:
             (format_number(m.time_s / divisor), display_text(m.label, 160)) for m in _gravest(chart.marks, TABLE_LIMIT)
         ],
         "mark_total": len(chart.marks),
-        "time_unit": unit,
+        "time_heading": f"time, {unit}" if unit in TIME_UNITS else unit,
     }
 
 
 def spark_view(points: Iterable[Point], limit: float | None = None) -> dict[str, Any] | None:
     """Work out a sparkline of 120 by 28 pixels, or None if there is nothing to draw."""
-    kept = thin(points, 48)
+    kept = thin(points, SPARK_LIMIT)
     if len(kept) < 2:
         return None
     low, high, limit_shown = _value_range([v for _, v in kept], limit)
@@ -285,7 +301,7 @@ def _description(chart: Chart, drawn: Sequence[tuple[str, list[Point], int]], di
         parts.append(
             f"{display_text(name, 40)}: from {format_quantity(points[0][1], chart.unit)} to "
             f"{format_quantity(points[-1][1], chart.unit)}, highest {format_quantity(peak, chart.unit)} at "
-            f"{format_number(peak_s / divisor)} {unit}."
+            f"{moment(peak_s / divisor, unit)}."
         )
     if chart.limit is not None:
         parts.append(f"{chart.limit_label.capitalize()}: {format_quantity(chart.limit, chart.unit)}.")
@@ -305,7 +321,7 @@ def _caption(
     if len(drawn) == 1:
         points = drawn[0][1]
         peak_s, peak = max(points, key=lambda p: p[1])
-        parts.append(f"highest {format_quantity(peak, chart.unit)} at {format_number(peak_s / divisor)} {unit}")
+        parts.append(f"highest {format_quantity(peak, chart.unit)} at {moment(peak_s / divisor, unit)}")
         change = points[-1][1] - points[0][1]
         sign = "+" if change > 0 else ""
         parts.append(f"end against start {sign}{format_quantity(change, chart.unit)}")

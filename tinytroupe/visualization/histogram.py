@@ -34,7 +34,7 @@ def bins(values: Sequence[float], limit: int = BIN_LIMIT) -> list[tuple[float, f
 
 
 def histogram_view(
-    name: str, title: str, values_s: Sequence[float], percentiles: Sequence[tuple[str, float]]
+    name: str, title: str, values_s: Sequence[float], percentiles: Sequence[tuple[str, float]], what: str = "turns"
 ) -> dict[str, Any]:
     """Work out everything the template draws.
 
@@ -48,11 +48,13 @@ def histogram_view(
         Durations in seconds; those that are not finite are left out.
     percentiles
         Label and duration in seconds of what is marked, ascending.
+    what
+        What took so long, in the plural.
     """
     finite = [value for value in values_s if math.isfinite(value)]
     title = display_text(title, 120)
     if not finite:
-        return {"id": name, "title": title, "empty": True}
+        return {"id": name, "title": title, "what": what, "empty": True}
     counted = bins(finite)
     start_s, end_s = counted[0][0], counted[-1][1]
     divisor, unit = time_unit(end_s)
@@ -81,7 +83,8 @@ def histogram_view(
         "title": title,
         "empty": False,
         "unit": unit,
-        "description": f"{format_number(len(finite))} durations from {format_quantity(min(finite) / divisor, unit)} "
+        "what": what,
+        "description": f"{format_number(len(finite))} {what} from {format_quantity(min(finite) / divisor, unit)} "
         f"to {format_quantity(max(finite) / divisor, unit)}. {told}.",
         "height": top_px + PLOT_PX + BOTTOM_PX,
         "top": top_px,

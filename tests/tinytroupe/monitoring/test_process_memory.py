@@ -105,7 +105,7 @@ def test_a_sampler_is_bounded() -> None:
         sampler.sample()
         sampler.mark(str(k))
     assert len(sampler.values) <= 10
-    assert [label for _, label in sampler.marks] == [str(k) for k in range(10)]
+    assert [label for _, label in sampler.marks] == [str(k) for k in range(0, 50, 8)]
 
 
 def test_a_sampler_follows_the_heap_while_it_is_traced() -> None:
