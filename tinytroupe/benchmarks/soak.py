@@ -109,7 +109,7 @@ def soak(
     *,
     latency: float | str = "lognormal:0.05,0.5",
     faults: Mapping[str, float] = STORM,
-    bound: int = 100,
+    bound: int = 16,
     attempts: int = 5,
     timeout_s: float = 3.0,
     seed: int = 0,
@@ -128,10 +128,14 @@ def soak(
         Settings ``MAX_ATTEMPTS`` and ``TIMEOUT``.
     """
     acted: Counter[bool] = Counter()
+    committed = 0
     memory_mb: list[float] = []
 
     def look(event: StepEvent) -> None:
+        nonlocal committed
         acted.update(outcome.error is None for outcome in event.outcomes)
+        for person in event.world.agents:
+            committed += sum(action.type == "DONE" for action in person.pop_latest_actions())
         memory_mb.append(rss_bytes() / 2**20)
 
     settings = {
@@ -140,7 +144,7 @@ def soak(
         "timeout": timeout_s,
         "seed": seed,
         "loglevel": "ERROR",
-        "max_episodic_memory_size": 40,  # full long before the end: from then on nothing should grow
+        "max_episodic_memory_size": 20,  # full long before the end: from then on nothing should grow
         "auto_consolidate_on_threshold": False,
         "recent_memories_in_prompt": 20,
     }
@@ -156,9 +160,6 @@ def soak(
                 elapsed_s = world.get_parallel_metrics()["elapsed_s"]
                 in_use_peak, tasks = clock.portal.call(_at_the_end, model)
                 journaled = kept.stats().exchanges
-                committed = sum(
-                    action.type == "DONE" for person in world.agents for action in person.pop_latest_actions()
-                )
             gc.collect()
             left = [*tasks, *(each for each in _held() if each not in before)]
         served = server.served()
