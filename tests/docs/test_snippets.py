@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import importlib
 import io
 import json
+import pkgutil
 import re
 import runpy
 import shlex
@@ -16,6 +18,7 @@ from pages import ELSEWHERE, ROOT, blocks, of, pages
 from sessions import follow
 from shell_commands import problems
 
+import tinytroupe as simulation
 from tinytroupe import config_manager, control
 from tinytroupe.cli import main as tinytroupe
 from tinytroupe.runtime.clock import VirtualClock, use_clock
@@ -25,7 +28,7 @@ SHELL = ("sh", "bash", "shell", "console")
 MOST_NOT_RUN = 6
 """Snippets that say why they are not run: each of them is one that may be wrong without anybody knowing."""
 
-PYTHON = sorted({block.page for block in blocks() if block.language == "python"} - set(ELSEWHERE))
+PYTHON = sorted({b.page for b in blocks() if b.language == "python" and not b.directive} - set(ELSEWHERE))
 SESSIONS = sorted({block.page for block in blocks() if block.directive == "run"})
 
 
@@ -38,8 +41,15 @@ def pytest_options(pytester):
     return set(re.findall(r"--[\w-]+", pytester.runpytest_inprocess("--help").stdout.str()))
 
 
+@pytest.fixture(scope="session")
+def _whole():
+    """What a run inside pytester imports is imported anew after it, and then does not know the people of before."""
+    for module in pkgutil.walk_packages(simulation.__path__, "tinytroupe."):
+        importlib.import_module(module.name)
+
+
 @pytest.fixture
-def here(pytester, monkeypatch):
+def here(_whole, pytester, monkeypatch):
     """An empty directory, without traces of earlier runs in it or in the process."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change faster than their times tell
     monkeypatch.delenv("CI", raising=False)
@@ -49,11 +59,11 @@ def here(pytester, monkeypatch):
     control.reset()
 
 
-@pytest.mark.parametrize("page", [page for page in PYTHON if page not in SESSIONS])
+@pytest.mark.parametrize("page", PYTHON)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, here):
     scope: dict[str, object] = {"__name__": "snippet"}
     for block in of(page):
-        if block.language != "python" or block.directive == "no-run":
+        if block.language != "python" or block.directive:
             continue
         if is_test_module(block.code):
             name = re.match(r"# (test_\w+)\.py", block.code)
