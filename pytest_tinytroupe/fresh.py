@@ -22,7 +22,7 @@ import pytest
 
 from pytest_tinytroupe import xdist
 
-Purpose = Literal["whole", "times"]
+Purpose = Literal["whole", "times", "flame"]
 
 # What a child must not do, or do by itself; options of plugins that are not installed change nothing.
 NEUTRAL: dict[str, Any] = {
@@ -109,7 +109,8 @@ class Job:
     nodeid
         The test.
     purpose
-        ``whole``: all that the test takes, and its verdict. ``times``: rounds of its call, and no verdict.
+        ``whole``: all that the test takes, and its verdict. ``times``: rounds of its call, and no verdict. ``flame``:
+        its call under memray, and no verdict.
     result
         The file for its reports.
     shares
@@ -120,6 +121,8 @@ class Job:
         The parent's options, what stands on the command line, and where modules are looked for.
     session_output
         A file for what the child's pytest has to say itself, where the test's output goes on to the user; else empty.
+    trace
+        The file for what memray sees; empty for any other purpose.
     parent
         Descriptor, in the child, of a pipe that is closed when the parent is gone.
     """
@@ -133,11 +136,12 @@ class Job:
     arguments: list[str]
     path: list[str]
     session_output: str = ""
+    trace: str = ""
     parent: int = -1
 
 
 def run_fresh(
-    item: pytest.Item, purpose: Purpose, *, time_limit_s: float, shares: bool, family: int
+    item: pytest.Item, purpose: Purpose, *, time_limit_s: float, shares: bool, family: int, trace: str = ""
 ) -> list[pytest.TestReport]:
     """Run one test alone in a fresh interpreter, and return its reports.
 
@@ -145,7 +149,7 @@ def run_fresh(
     ----------
     item
         The test.
-    purpose, shares, family
+    purpose, shares, family, trace
         As in `Job`.
     time_limit_s
         How long the process may take.
@@ -171,6 +175,7 @@ def run_fresh(
             _arguments(item),
             list(sys.path),
             str(session_output) if forwards else "",
+            trace,
         )
         job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
         command = [sys.executable, *_flags(), "-c", _START, str(job_file)]

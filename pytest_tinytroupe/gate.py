@@ -86,6 +86,11 @@ class Gate:
         """Whether this process was started for the rounds of a time, and not for a verdict."""
         return self.child is not None and self.child.job.purpose == "times"
 
+    @property
+    def trace(self) -> str:
+        """Where what memray sees goes, if this process was started for that; else empty."""
+        return self.child.job.trace if self.child is not None else ""
+
     def prepare(self, items: Iterable[pytest.Item]) -> None:
         """Learn which tests are about to run: whether any of them needs the machine, and how many times are judged."""
         if self.child is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tinytroupe import _pytest_private, xdist
+from pytest_tinytroupe import _pytest_private, flames, xdist
 from pytest_tinytroupe.attaching import adopt, attach, attach_error, error_report, one_set
 from pytest_tinytroupe.baseline_file import BaselineError
 from pytest_tinytroupe.cause import By, cause_of
@@ -36,6 +36,7 @@ from pytest_tinytroupe.timing import WARMUP, Run, Timing, enough, expected_s
 from pytest_tinytroupe.verdict import judge_all
 
 if TYPE_CHECKING:
+    from pytest_tinytroupe.instruments import Instrument
     from pytest_tinytroupe.instruments.leaks import Leaks
     from tinytroupe.visualization.agent_memory import AgentMemory
 
@@ -50,7 +51,7 @@ class TestRun:
         self.item = item
         self.marker = marker
         self.nodeid = xdist.nodeid_of(item)
-        self.passes = () if gate.takes_times else plan(marker)
+        self.passes = () if gate.takes_times or gate.trace else plan(marker)
         self.current: PassName = "main"
         self.body_passed = False
         self._seeded = ""
@@ -91,6 +92,9 @@ class TestRun:
         """Yield the passes, or warm-up and rounds until there are enough of them."""
         if self.passes:
             yield from self.passes
+            return
+        if self.gate.trace:
+            yield "flame"
             return
         for _ in range(WARMUP if self.marker.warmup is None else self.marker.warmup):
             yield "timed"
@@ -142,9 +146,14 @@ class TestRun:
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Measure what happens inside: the call of the current pass."""
-        instruments = instruments_of(
-            self.current, self.marker, probe_of(self.item), self.rounds, self.item.config.rootpath
-        )
+        if self.gate.trace:
+            from pytest_tinytroupe.instruments.flame import Flame
+
+            instruments: list[Instrument] = [Flame(self.gate.trace)]
+        else:
+            instruments = instruments_of(
+                self.current, self.marker, probe_of(self.item), self.rounds, self.item.config.rootpath
+            )
         with ExitStack() as stack:
             if self.current == "sequential":
                 from tinytroupe.engine import force_scheduler
@@ -261,6 +270,8 @@ def start(config: pytest.Config) -> None:
         gate.begin()
         # Workers may start elsewhere, and take over the options as they are now.
         config.option.perf_baseline_dir = str(settings.baseline_dir)
+        if settings.report_dir is not None:
+            config.option.perf_report = str(settings.report_dir)
         tell(config, settings.command)
     config.stash[GATE] = gate
     config.pluginmanager.register(gate, "tinytroupe-perf-gate")
@@ -274,6 +285,8 @@ def run_test(item: pytest.Item, nextitem: pytest.Item | None) -> None:
         reports = _isolated(gate, item, nextitem)
     else:
         reports = _measured(TestRun(gate, item, marker), nextitem)
+    if gate.child is None:
+        flames.attach(gate, item, reports)
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)

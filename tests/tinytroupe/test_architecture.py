@@ -53,6 +53,7 @@ HOMES = {
     "pydantic": {"tinytroupe/extraction"},
     "pydantic_core": {"tinytroupe/extraction"},
     "respx": {"tinytroupe/testing"},
+    "memray": {"pytest_tinytroupe/instruments/flame.py"},
     "rich": {"tinytroupe/agent/display.py"},
     "genai_prices": {"tinytroupe/llm/prices.py"},
     "opentelemetry": {"tinytroupe/runtime/telemetry.py"},
