@@ -19,6 +19,9 @@ from pytest_tinytroupe.verdict import keeps_figure, tolerance_of
 UP = "__up__"
 """Stands for ``..`` in the path of a baseline file: test files outside the root directory keep theirs inside, too."""
 
+OTHER = ".other"
+"""Follows the full name of a test file that does not end in ``.py``: ``guide.txt`` and ``guide.txt.py`` differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -109,7 +112,16 @@ class Baselines:
         if os.path.isabs(file):
             raise BaselineError(f"{file} is on another drive than the root directory; name one on its drive: --rootdir")
         *parents, name = [UP if part == ".." else part for part in file.split("/")]
-        return self.directory.joinpath(*parents, name.removesuffix(".py") + ".json")
+        stem = name.removesuffix(".py")
+        if stem == name or stem.endswith(OTHER):
+            stem = name + OTHER
+        return self.directory.joinpath(*parents, f"{stem}.json")
+
+    def file_of(self, path: Path) -> str:
+        """Return the test file of a baseline file, relative to the root directory: the inverse of `path_of`."""
+        *parents, name = [".." if part == UP else part for part in path.relative_to(self.directory).parts]
+        stem = name.removesuffix(".json")
+        return "/".join([*parents, stem.removesuffix(OTHER) if stem.endswith(OTHER) else f"{stem}.py"])
 
     @property
     def empty(self) -> bool:
@@ -146,7 +158,7 @@ class Baselines:
         return sorted(set(self._entry(file, test).get("heap", {})) - {environment_key()})
 
     def files(self) -> dict[str, list[str]]:
-        """Return test file, with the suffix ``.py``, -> ids of the tests that have a baseline.
+        """Return test file, relative to the root directory, -> ids of the tests that have a baseline.
 
         Files that cannot be understood are left out: no test of theirs can pass anyway.
         """
@@ -156,8 +168,7 @@ class Baselines:
                 tests = load(path)["tests"]
             except BaselineError:
                 continue
-            parts = [".." if part == UP else part for part in path.relative_to(self.directory).parts]
-            found["/".join(parts).removesuffix(".json") + ".py"] = sorted(tests)
+            found[self.file_of(path)] = sorted(tests)
         return found
 
     def prune(self, unused: Mapping[str, Iterable[str]]) -> list[Path]:

@@ -25,20 +25,21 @@ class Collected:
     doubtful
         Files of which that is not known in full, because they were skipped or broken at import.
     marked
-        How many tests are marked perf, deselected ones included: on one worker, not on all together.
+        The tests that are marked perf, deselected ones included: pytest's id, with the group that ``--dist loadgroup``
+        hangs on it -> ours, as in `pytest_tinytroupe.xdist.nodeid_of`.
     """
 
     tests: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
-    marked: int = 0
+    marked: dict[str, str] = field(default_factory=dict)
 
     def add_items(self, items: Iterable[pytest.Item]) -> None:
         """Take in tests, before or after deselection."""
         for item in items:
             if item.get_closest_marker(marker.NAME) is None:
                 continue
-            self.marked += 1
+            self.marked[item.nodeid] = xdist.nodeid_of(item)
             if _keeps_baseline(item):
                 self.tests.add(xdist.nodeid_of(item))
 
@@ -51,7 +52,7 @@ class Collected:
         self.tests |= other.tests
         self.files |= other.files
         self.doubtful |= other.doubtful
-        self.marked = max(self.marked, other.marked)
+        self.marked |= other.marked
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""
@@ -59,13 +60,13 @@ class Collected:
             "tests": sorted(self.tests),
             "files": sorted(self.files),
             "doubtful": sorted(self.doubtful),
-            "marked": self.marked,
+            "marked": dict(sorted(self.marked.items())),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Collected:
         """Build it from `to_json`'s result."""
-        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]), data["marked"])
+        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]), dict(data["marked"]))
 
     def unused(self, file: str, tests: Iterable[str], *, asked_for: bool, exists: bool) -> list[str]:
         """Return which of a file's stored tests are used by nobody.

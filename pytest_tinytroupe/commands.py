@@ -9,7 +9,8 @@ from pathlib import Path
 
 COMPARE = """\
 Hold one result of pytest --perf --perf-json FILE against another: metrics that differ, tests that are new or gone.
-Exit status: 0 nothing is worse, 1 something is, 2 a file cannot be used.
+Exit status: 0 nothing is worse, 1 something is, 2 a file cannot be used. Worse is also what passed and is now skipped
+or gone, and a comparison without a single test in both files.
 """
 
 HISTORY = """\
@@ -37,6 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("before", type=Path, help="the result to compare with")
     compare.add_argument("after", type=Path, help="the result in question")
     compare.add_argument("--markdown", action="store_true", help="write Markdown")
+    compare.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="tests gone or skipped are meant to be: a smaller selection",
+    )
     compare.set_defaults(run=_compare)
 
     history = commands.add_parser(
@@ -68,15 +74,19 @@ def _compare(chosen: argparse.Namespace) -> int:
         (before, key), (after, other_key) = read_json(chosen.before), read_json(chosen.after)
     except ResultError as error:
         return _refuse(error)
-    found = differences(before, after, same_environment=key == other_key)
+    allowed = bool(chosen.allow_missing)
+    found = differences(before, after, same_environment=key == other_key, allow_missing=allowed)
     worse = sum(each.failed for each in found)
-    same = len({record.nodeid for record in after.records} - {each.nodeid for each in found})
+    old, new = ({record.nodeid for record in each.records} for each in (before, after))
+    same = len(new - {each.nodeid for each in found})
     text = (as_markdown if chosen.markdown else as_text)(found)
     end = f"{worse} worse, {len(found) - worse} otherwise different, {same} the same"
     if key != other_key:
         end += f"; heap not compared: {key} and {other_key}"
+    if not old & new:
+        end += "; nothing was compared: no test is in both files"
     sys.stdout.write(f"{text}\n\n{end}\n" if text else f"{end}\n")
-    return 1 if worse else 0
+    return 1 if worse or not (old & new or allowed) else 0
 
 
 def _history(chosen: argparse.Namespace) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 
 from pytest_tinytroupe.records import Metric, SessionReport, TestRecord, Tier, Verdict
 from pytest_tinytroupe.report.text import HEADINGS, align, row
-from pytest_tinytroupe.verdict import BASELINE_TIERS, judge
+from pytest_tinytroupe.verdict import BASELINE_TIERS, judge, tolerance_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Difference:
     note
         What else there is to say: that it is gone, or new.
     failed
-        Whether it is worse: a metric regressed or is not measured any more, or the test fails now.
+        Whether it is worse: a metric regressed or is not measured any more, the test fails now, is skipped or gone.
     """
 
     nodeid: str
@@ -32,7 +33,9 @@ class Difference:
     failed: bool = False
 
 
-def differences(before: SessionReport, after: SessionReport, *, same_environment: bool = True) -> list[Difference]:
+def differences(
+    before: SessionReport, after: SessionReport, *, same_environment: bool = True, allow_missing: bool = False
+) -> list[Difference]:
     """Hold one result against another.
 
     Parameters
@@ -41,34 +44,52 @@ def differences(before: SessionReport, after: SessionReport, *, same_environment
         The results; `before` is the baseline.
     same_environment
         Whether Python and platform are the same; if not, heap figures say nothing and are left out.
+    allow_missing
+        Whether tests that are gone or skipped are no reason to fail: `after` is meant to be a part.
     """
     tiers = BASELINE_TIERS if same_environment else BASELINE_TIERS - {"heap"}
     old, new = ({record.nodeid: record for record in each.records} for each in (before, after))
     found = []
     for nodeid in sorted(old | new):
         if nodeid not in new:
-            found.append(Difference(nodeid, note="gone"))
+            lost = old[nodeid].outcome != "skipped" and not allow_missing
+            found.append(Difference(nodeid, note="gone", failed=lost))
         elif nodeid not in old:
-            found.append(Difference(nodeid, note="new"))
+            record = new[nodeid]
+            note = f"new, {record.outcome}" if record.attention else "new"
+            found.append(Difference(nodeid, note=note, failed=record.attention))
         else:
-            found.append(_difference(old[nodeid], new[nodeid], tiers))
+            found.append(_difference(old[nodeid], new[nodeid], tiers, allow_missing))
     return [each for each in found if each.verdicts or each.note]
 
 
-def _difference(old: TestRecord, new: TestRecord, tiers: frozenset[Tier]) -> Difference:
+def _difference(old: TestRecord, new: TestRecord, tiers: frozenset[Tier], allow_missing: bool) -> Difference:
     before = {verdict.metric.name: verdict for verdict in old.verdicts if verdict.metric.tier in tiers}
     after = {verdict.metric.name: verdict for verdict in new.verdicts if verdict.metric.tier in tiers}
     verdicts = []
     for name, verdict in before.items():
-        measured = after.get(name)
-        if verdict.metric.value is None or (measured is None and not new.verdicts):
+        measured, value = after.get(name), verdict.metric.value
+        if value is None or (new.outcome != "passed" and not new.verdicts):
             continue  # nothing to compare with, or the test broke before it was measured, which is told below
         metric = measured.metric if measured is not None else _unmeasured(verdict)
-        verdicts.append(judge(metric, None, verdict.metric.value))
+        verdicts.append(judge(metric, None, value, share=_share([measured, verdict])))
     shown = tuple(verdict for verdict in verdicts if verdict.status not in ("ok", "advisory"))
-    broken = old.outcome == "passed" and new.attention
+    allowed = {"passed", "skipped"} if allow_missing else {"passed"}
+    broken = old.outcome == "passed" and new.outcome not in allowed
     note = f"{old.outcome} before, {new.outcome} now" if old.outcome != new.outcome else ""
     return Difference(new.nodeid, shown, note, broken or any(verdict.failed for verdict in shown))
+
+
+def _share(verdicts: Iterable[Verdict | None]) -> float | None:
+    """Return what the test's marker allowed, as a share of the baseline; None for what the tier allows.
+
+    A result tells how far each figure was allowed to stray from its baseline, in the metric's unit.
+    """
+    for verdict in verdicts:
+        if verdict is not None and verdict.baseline:
+            usual = tolerance_of(verdict.metric.tier, verdict.baseline)
+            return None if isclose(verdict.tolerance, usual) else verdict.tolerance / abs(verdict.baseline)
+    return None
 
 
 def _unmeasured(verdict: Verdict) -> Metric:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -16,9 +16,10 @@ from pytest_tinytroupe.baseline_file import BaselineError
 from pytest_tinytroupe.collected import Collected, coverage
 from pytest_tinytroupe.environment import environment
 from pytest_tinytroupe.measuring_lock import LockError, machine_lock
+from pytest_tinytroupe.outputs import check_targets, write_outputs
 from pytest_tinytroupe.phases import CHILD, MARKER, MARKER_ERROR
 from pytest_tinytroupe.records import SessionReport, TestRecord
-from pytest_tinytroupe.settings import Settings, check_writable, in_ci
+from pytest_tinytroupe.settings import Settings, in_ci
 from pytest_tinytroupe.statistics import holm
 from pytest_tinytroupe.timing import SIGNIFICANCE
 
@@ -27,6 +28,9 @@ REPORT_ATTRIBUTE = "tinytroupe_perf"
 
 COLLECTED = "tinytroupe_perf_collected"
 """Key of what a worker saw while collecting, in its message to the controller."""
+
+REASON_LENGTH = 300
+"""The most characters of a failure that a row shows; pytest shows all of it."""
 
 
 class Gate:
@@ -47,39 +51,27 @@ class Gate:
         self.unused: dict[str, list[str]] = {}
         self.collected = Collected()
         self._workers_heard = 0
-        self.written: list[tuple[str, Path]] = []
-        self.report_path: Path | None = None
+        self.written: dict[str, Path] = {}
+        self._reasons: dict[str, str] = {}
+        self._crashed: set[str] = set()
         self.warnings: list[str] = []
         self.errors: list[str] = []
         self.started = ""
         self.active = False
 
     def begin(self) -> None:
-        """Become the one that gathers, and refuse directories that cannot be written: before the tests, not after.
+        """Become the one that gathers, and refuse what cannot be written: before the tests, not after.
 
         Raises
         ------
         pytest.UsageError
-            The directory of the report or of the baselines cannot be written.
+            What this run is to write cannot be written.
         """
         from datetime import datetime
 
         self.active = True
         self.started = datetime.now().astimezone().isoformat(timespec="seconds")
-        if self.settings.report_dir is not None:
-            check_writable(
-                self.settings.report_dir, "--perf-report", "name another directory, or give --no-perf-report"
-            )
-        for path, option in (
-            (self.settings.json_file, "--perf-json"),
-            (self.settings.markdown_file, "--perf-markdown"),
-            (self.settings.history_file, "--perf-history"),
-        ):
-            if path is not None:
-                check_writable(path.parent, option, "name another file")
-        option = "--perf-update" if self.settings.update else "--perf-prune" if self.settings.prune else ""
-        if self.settings.update or (option and self.settings.baseline_dir.exists()):
-            check_writable(self.settings.baseline_dir, option, "mend its permissions, or give --perf-baseline-dir")
+        check_targets(self.settings)
 
     @property
     def takes_times(self) -> bool:
@@ -145,11 +137,17 @@ class Gate:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the rows from a report, whichever process made it."""
+        if not self.active:
+            return
         data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)
-        if self.active and data is not None:
+        if data is not None:
             self.records.append(TestRecord.from_json(data["record"]))
             if data["entry"] is not None:
                 self.entries.append(Entry.from_json(data["entry"]))
+        if report.failed:
+            self._reasons.setdefault(report.nodeid, _reason(report))
+            if report.when not in ("setup", "call", "teardown"):  # xdist's own: of a worker that died
+                self._crashed.add(report.nodeid)
 
     def finish(self, session: pytest.Session) -> None:
         """Update the baselines and write the reports. Problems go to `errors` and change no test's verdict."""
@@ -157,25 +155,47 @@ class Gate:
             xdist.tell_controller(self.config, COLLECTED, self.collected.to_json())
         if not self.active:
             return
-        self.records.sort(key=lambda record: record.nodeid)
-        failed = self._judge_together()
+        self._add_broken()
+        self._judge_together()
         self.unused = self._unused()
-        done = self._keep_baselines()
-        done = self._check_unused() and done and not failed
-        done = self._check_that_it_was_a_gate() and done
-        if not done and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        self._keep_baselines()
+        self._check_unused()
+        self._check_that_it_was_a_gate()
+        self._write_reports()
+        failed = self.errors or (self.settings.strict and self.unused)
+        if failed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what was asked for has not happened
-        if self.records:
-            self._write_reports()
 
-    def _judge_together(self) -> bool:
-        """Fail the times that are significant beside others though not alone; return whether there are any.
+    def _add_broken(self) -> None:
+        """Say why in the row of each perf test that has no figures, and give one to those that failed without any.
+
+        That is where the worker died or the marker is wrong. Where no worker has told which tests are marked perf, each
+        one that killed a worker counts.
+        """
+        reasons = {self._perf_id(nodeid): text for nodeid, text in self._reasons.items()}
+        crashed = {self._perf_id(nodeid) for nodeid in self._crashed}
+        perf_tests = set(self.collected.marked.values()) if self.heard_of_collection else crashed
+        self.entries = [each for each in self.entries if f"{each.file}::{each.test}" not in crashed]
+        rows = {each.nodeid: each for each in self.records if each.nodeid not in crashed}
+        for nodeid, text in reasons.items():
+            if nodeid in rows:
+                row = rows[nodeid]
+                rows[nodeid] = row if row.verdicts else replace(row, notes=(text, *row.notes))
+            elif nodeid in perf_tests:
+                rows[nodeid] = TestRecord(nodeid, "error", 0.0, notes=(text,))
+        self.records = sorted(rows.values(), key=lambda record: record.nodeid)
+
+    def _perf_id(self, nodeid: str) -> str:
+        return self.collected.marked.get(nodeid, nodeid)
+
+    def _judge_together(self) -> None:
+        """Fail the times that are significant beside others though not alone.
 
         Each test has failed in its own call where its p-value was within the strictest step of Holm's procedure. The
         further steps need the p-values of all tests, and so the end of the session.
         """
         if self.settings.update == "all":
-            return False
+            return
         found = [
             (place, verdict)
             for place, record in enumerate(self.records)
@@ -192,7 +212,6 @@ class Gate:
             self.records[place] = replace(record, verdicts=verdicts, outcome="failed")
             self.entries = [each for each in self.entries if f"{each.file}::{each.test}" != record.nodeid]
             self.errors.append(f"{record.nodeid}: {verdict.metric.name} regressed, {note}")
-        return bool(late)
 
     @property
     def without_times(self) -> list[str]:
@@ -205,8 +224,8 @@ class Gate:
             )
         ]
 
-    def _keep_baselines(self) -> bool:
-        """Update and prune as asked; return whether that worked."""
+    def _keep_baselines(self) -> None:
+        """Update and prune as asked."""
         try:
             if self.settings.update:
                 self.updated = self.baselines.update(self.entries, only_new=self.settings.update == "new")
@@ -214,8 +233,6 @@ class Gate:
                 self.pruned, self.unused = self.baselines.prune(self.unused), {}
         except BaselineError as error:
             self.errors.append(str(error))
-            return False
-        return True
 
     def _unused(self) -> dict[str, list[str]]:
         root, covered = self.config.rootpath, coverage(self.config)
@@ -225,21 +242,17 @@ class Gate:
         }
         return {file: tests for file, tests in found.items() if tests} if self.heard_of_collection else {}
 
-    def _check_unused(self) -> bool:
-        """Return whether unused baselines are no reason to fail the run."""
+    def _check_unused(self) -> None:
+        """Tell where it is not known which baselines are unused, though that was asked for."""
         if not self.heard_of_collection and (self.settings.prune or self.settings.strict):
             self.errors.append("unused baselines could not be looked for: no worker came to its end")
-            return False
-        return not (self.settings.strict and self.unused)
 
-    def _check_that_it_was_a_gate(self) -> bool:
-        """Tell what this run did not look at; return whether that is no reason to fail it."""
+    def _check_that_it_was_a_gate(self) -> None:
+        """Tell what this run did not look at; where nobody is watching that is an error."""
         missing = self._not_run()
-        must_run = self.settings.strict or in_ci()
-        (self.errors if must_run else self.warnings).extend(missing)
+        (self.errors if self.settings.strict or in_ci() else self.warnings).extend(missing)
         if not self.records and not missing:
             self.warnings.append("no test marked perf has run: they were deselected, or the run ended before them")
-        return not (must_run and missing)
 
     def _not_run(self) -> list[str]:
         """Return what makes this run no gate at all: there was nothing to measure, or nothing to hold it against."""
@@ -253,37 +266,9 @@ class Gate:
         return [f"nothing was held against a baseline: there is none in {where}; check it, or run with --perf-update"]
 
     def _write_reports(self) -> None:
-        from pytest_tinytroupe.report.markdown import append_step_summary, write_markdown
-        from pytest_tinytroupe.report.perf_json import write_json
-
-        report = self.session_report()
-        if self.settings.json_file is not None:
-            self._write("json", self.settings.json_file, report, write_json)
-        if self.settings.markdown_file is not None:
-            self._write("markdown", self.settings.markdown_file, report, write_markdown)
-        if self.settings.history_file is not None:
-            from pytest_tinytroupe.history import append
-
-            self._write("history", self.settings.history_file, report, append)
-        if self.settings.report_dir is not None:
-            from pytest_tinytroupe.report.html import write_report
-
-            self.report_path = self._write("report", self.settings.report_dir, report, write_report)
-        try:
-            append_step_summary(report)
-        except OSError as error:
-            self.errors.append(f"GITHUB_STEP_SUMMARY: {error}")
-
-    def _write(
-        self, what: str, path: Path, report: SessionReport, write: Callable[[Path, SessionReport], Path]
-    ) -> Path | None:
-        try:
-            written = write(path, report)
-        except Exception as error:  # whatever it is, the tests have their verdicts and the user must hear of it
-            self.errors.append(f"{what} {path}: {type(error).__name__}: {error}")
-            return None
-        self.written.append((what, written))
-        return written
+        outputs = write_outputs(self.settings, self.session_report())
+        self.written = outputs.written
+        self.errors += outputs.errors
 
     def session_report(self) -> SessionReport:
         """Return everything the reports show."""
@@ -298,6 +283,14 @@ class Gate:
             baseline_dir=relative(self.settings.baseline_dir, root),
             command=shlex.join(["pytest", *self.config.invocation_params.args]),
         )
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return the first line of why a test failed, or the beginning of it."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    # Not `longreprtext`, which begins with the name of the worker.
+    text = str(report.longrepr if crash is None else crash.message)
+    return next((line.strip() for line in text.splitlines() if line.strip()), report.outcome)[:REASON_LENGTH]
 
 
 def relative(path: PurePath, root: PurePath) -> str:

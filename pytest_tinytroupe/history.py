@@ -82,6 +82,19 @@ class Series:
     revisions: tuple[str, ...]
 
 
+def check(path: Path) -> None:
+    """Make sure that `append` can add to a file, if it is there.
+
+    Raises
+    ------
+    HistoryError
+        It is no history, a newer one, damaged, or cannot be written.
+    """
+    if path.exists():
+        with _opened(path, create=True) as connection, _transaction(connection):
+            pass
+
+
 def append(path: Path, report: SessionReport) -> Path:
     """Add a run to a history, creating the file where it is missing: the whole run or, on an error, nothing of it.
 

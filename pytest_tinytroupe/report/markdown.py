@@ -39,11 +39,15 @@ def markdown(session: SessionReport) -> str:
     failing = [record for record in session.records if record.attention]
     others = [record for record in session.records if not record.attention]
     verdict = f"{len(failing)} of {len(session.records)} failed" if failing else f"{len(session.records)} passed"
+    if not session.records:
+        verdict = "nothing was measured"
     lines = [f"## {_text(session.title)}: {verdict}", ""]
     for record in failing[:LIMIT]:
         lines += [f"### ❌ {code(record.nodeid)} ({record.outcome})", ""]
         if record.verdicts:
             lines += [*table(worst_first(record.verdicts)), ""]
+        else:
+            lines += [f"- {_text(reason)}" for reason in record.notes[:1]]
         lines += [f"- {_text(v.metric.name)}: {_text(v.note)}" for v in record.verdicts if v.failed and v.note]
         lines += [""]
     if others:

@@ -46,7 +46,7 @@ def write_summary(terminal: pytest.TerminalReporter, gate: Gate) -> None:
                 _write_line(terminal, record)
     _write_footer(terminal, gate)
     if on_github():
-        for line in error_lines(gate.records):
+        for line in error_lines(gate.records, gate.config.rootpath):
             terminal.write_line(line)
 
 
@@ -56,9 +56,10 @@ def _changed(record: TestRecord) -> bool:
 
 def _write_tables(terminal: pytest.TerminalReporter, records: Sequence[TestRecord], verbosity: int) -> None:
     shown = [_shown(record, verbosity) for record in records]
-    lines = align([HEADINGS, *(row(verdict) for verdicts in shown for verdict in verdicts)])
-    headings, *cells = [f"  {line}" for line in lines]
-    terminal.write_line(headings, bold=True)
+    rows = [row(verdict) for verdicts in shown for verdict in verdicts]
+    headings, *cells = [f"  {line}" for line in align([HEADINGS, *rows])]
+    if rows:
+        terminal.write_line(headings, bold=True)
     rest = iter(cells)
     for record, verdicts in zip(records, shown, strict=True):
         colour = {"red": True} if record.outcome in ("failed", "error") else {}
@@ -67,6 +68,9 @@ def _write_tables(terminal: pytest.TerminalReporter, records: Sequence[TestRecor
             terminal.write_line(next(rest), **COLOURS.get(verdict.status, {}))
             if verdict.note and verdict.failed:
                 terminal.write_line(f"    {verdict.note}")
+        if record.attention and not record.verdicts:
+            for reason in record.notes[:1]:
+                terminal.write_line(f"    {reason}")
 
 
 def _shown(record: TestRecord, verbosity: int) -> list[Verdict]:
@@ -113,7 +117,7 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
                 f"times of {count} held against nothing: no baseline of this machine ({machine_key()})", yellow=True
             )
     _write_unused(terminal, gate)
-    for what, path in gate.written:
+    for what, path in gate.written.items():
         terminal.write_line(f"{what + ':':<10} {path}")
     for warning in gate.warnings:
         terminal.write_line(f"WARNING: {warning}", yellow=True, bold=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,24 @@ def test_the_same_figures_give_the_same_bytes(names, order):
     one = {"schema": 1, "tests": {"t": {"exact": names}}}
     two = {"tests": {"t": {"exact": dict(shuffled)}}, "schema": 1}
     assert dump(one) == dump(two)
+
+
+FILES = st.lists(
+    st.sampled_from(["..", "tests", "test_a", "test_a.py", "a.txt", "a.txt.py", "a.other", "a.other.py", "b.json"]),
+    min_size=1,
+    max_size=4,
+).filter(lambda parts: parts[-1] != "..")
+
+
+@given(FILES)
+def test_every_test_file_has_a_baseline_file_of_its_own_that_leads_back_to_it(parts):
+    baselines, file = Baselines(Path("/baselines")), "/".join(parts)
+    assert baselines.file_of(baselines.path_of(file)) == file
+
+
+def test_a_baseline_file_is_called_as_its_test_file():
+    found = [Baselines(Path("b")).path_of(file).as_posix() for file in ("t/test_a.py", "../test_a.py", "docs/a.txt")]
+    assert found == ["b/t/test_a.json", "b/__up__/test_a.json", "b/docs/a.txt.other.json"]
 
 
 def test_entry_of_keeps_only_what_means_the_same_tomorrow():

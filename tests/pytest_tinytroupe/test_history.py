@@ -310,11 +310,12 @@ def test_the_ini_names_the_history_and_the_command_line_wins(suite):
     assert len(read(suite.path / "ini.sqlite")[0].values) == len(read(suite.path / "cli.sqlite")[0].values) == 1
 
 
-def test_a_damaged_history_is_told_and_changes_no_verdict(suite):
+def test_a_file_that_is_no_history_is_refused_before_the_tests(suite):
     (suite.path / "h.sqlite").write_bytes(b"damaged " * 1000)
     result = run(suite, "--perf-history=h.sqlite")
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["ERROR: history *h.sqlite: *damaged one*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --perf-history: *h.sqlite: *damaged one*"])
+    assert (suite.path / "h.sqlite").read_bytes() == b"damaged " * 1000
 
 
 def test_without_perf_the_option_is_refused(suite):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from fnmatch import fnmatch
 
 import pytest
 
 from pytest_tinytroupe.cause import NAMED, PEOPLE, cause_of, kept
 from pytest_tinytroupe.commands import main
-from pytest_tinytroupe.records import SessionReport
+from pytest_tinytroupe.records import SessionReport, TestRecord
+from pytest_tinytroupe.report.github import error_lines
 from pytest_tinytroupe.report.markdown import markdown
 from pytest_tinytroupe.report.perf_json import ResultError, read_json
 
@@ -74,6 +76,71 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_tests(project, opti
     result = run(project, f"{option}=file/out")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {option}: cannot write to *file*"])
+
+
+FILES = ["--perf-json", "--perf-markdown", "--perf-history"]
+
+
+@pytest.mark.parametrize("option", FILES)
+def test_a_directory_in_place_of_a_file_is_refused_before_the_tests(project, option):
+    project.mkdir("adir")
+    result = run(project, f"{option}=adir")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option}: *adir is a directory; name a file"])
+    assert "passed" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("option", [*FILES, "--perf-report"])
+def test_what_could_not_be_written_in_the_end_fails_the_run(project, option):
+    # The target is fine before the tests, and no longer when they are done.
+    project.makeconftest(
+        """
+        import pathlib, pytest, shutil
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionfinish():
+            out = pathlib.Path("out")
+            if out.is_dir():
+                shutil.rmtree(out)
+            out.write_text("in the way")
+        """
+    )
+    project.mkdir("out")
+    args = ["--perf-report=out"] if option == "--perf-report" else ["--no-perf-report", f"{option}=out/file"]
+    result = project.runpytest_inprocess("-p", "no:randomly", "--perf", *args)
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"ERROR: {option[len('--perf-') :]} *out*"])
+
+
+def test_a_step_summary_that_cannot_be_written_fails_the_run(project, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "missing" / "summary.md"))
+    result = run(project)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR: GITHUB_STEP_SUMMARY: *"])
+
+
+def test_where_nothing_was_measured_no_earlier_file_stands_for_it(project, capsys):
+    outputs = ["--perf-json=a.json", "--perf-markdown=a.md", "--perf-history=a.sqlite", "--perf-report=report"]
+
+    def measured(*args):
+        return project.runpytest_inprocess("-p", "no:randomly", "--perf", *outputs, *args)
+
+    measured()
+    (project.path / "a.json").rename(project.path / "b.json")
+    for args in (["-k", "nothing"], []):
+        if not args:
+            project.makepyfile(test_it="import nothing_of_this_name")
+        result = measured(*args)
+        result.stdout.fnmatch_lines(["json: *a.json", "markdown: *a.md", "history: *a.sqlite", "report: *index.html"])
+        session, _ = read_json(project.path / "a.json")
+        assert session.records == ()
+        assert "nothing was measured" in (project.path / "a.md").read_text()
+        assert "test_other" not in (project.path / "report" / "index.html").read_text()
+    # A comparison with it is no gate, in either direction.
+    for pair in (["b.json", "a.json"], ["a.json", "b.json"]):
+        assert main(["compare", *(str(project.path / name) for name in pair)]) == 1
+        assert "nothing was compared: no test is in both files" in capsys.readouterr().out
+    assert main(["compare", "--allow-missing", str(project.path / "b.json"), str(project.path / "a.json")]) == 0
 
 
 def compare(pytester, capsys, *args):
@@ -182,6 +249,63 @@ def test_annotations_on_github(project, monkeypatch):
     result.stdout.fnmatch_lines(
         ["::error file=test_it.py,line=4,title=test_it::queries regressed: 4, baseline 3 (+33.3 %25)"]
     )
+
+
+def test_a_table_without_rows_has_no_head(project):
+    project.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(): assert 1 == 2")
+    for args in (["-q"], [], ["-v"]):
+        result = run(project, *args)
+        result.stdout.fnmatch_lines(["test_it.py::test_it  [[]failed]", "    assert 1 == 2"])
+        result.stdout.no_fnmatch_line("*metric*measured*")
+
+
+def test_annotations_of_tests_that_were_not_judged(pytester, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+        @pytest.fixture
+        def broken(): raise ValueError("no 100 %: such a model,\\nreally")
+        @pytest.mark.perf
+        def test_error(broken): pass
+        @pytest.mark.perf
+        def test_failed(): assert 1 == 2
+        @pytest.mark.perf
+        @pytest.mark.parametrize("n", ["a:b,c%"])
+        def test_name(n): assert n == 1
+        def test_plain(): assert 0
+        """
+    )
+    result = run(pytester)
+    found = [line for line in result.outlines if line.startswith("::")]
+    assert found[:2] == [
+        "::error file=test_it.py,line=4,title=test_error::ValueError: no 100 %25: such a model,",
+        "::error file=test_it.py,line=6,title=test_failed::assert 1 == 2",
+    ]
+    assert found[2].startswith("::error file=test_it.py,line=8,title=test_name[a%3Ab%2Cc%25]::")
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("workspace", "file"), [("", "test_it.py"), (".", "project/test_it.py"), ("elsewhere", "test_it.py")]
+)
+def test_annotations_name_files_from_the_repository(pytester, monkeypatch, workspace, file):
+    project = pytester.mkdir("project")
+    project.joinpath("pytest.ini").write_text("[pytest]")
+    project.joinpath("test_it.py").write_text("import pytest\n@pytest.mark.perf\ndef test_it(): assert 0")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path / workspace) if workspace else "")
+    result = run(pytester, "--rootdir=project", "-c", "project/pytest.ini", "project")
+    result.stdout.fnmatch_lines([f"::error file={file},line=2,title=test_it::assert 0"])
+
+
+@pytest.mark.parametrize(("tests", "lines", "last"), [(10, 10, "assert n == 0"), (11, 10, "2 more perf tests failed*")])
+def test_annotations_are_as_many_as_github_shows(pytester, monkeypatch, tests, lines, last):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    records = [TestRecord(f"test_it.py::test_it[{n}]", "failed", 0.0, notes=("assert n == 0",)) for n in range(tests)]
+    found = list(error_lines([TestRecord("test_it.py::test_ok", "passed", 0.0), *records], pytester.path))
+    assert len(found) == lines
+    assert fnmatch(found[-1].rpartition("::")[2], last)
 
 
 @pytest.mark.parametrize("xdist", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["plain", "xdist"])

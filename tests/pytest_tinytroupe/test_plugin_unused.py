@@ -143,6 +143,28 @@ def test_a_file_that_cannot_be_imported_never_counts(project):
     assert unused(run(project, "--continue-on-collection-errors")) == []
 
 
+def test_tests_in_other_files_than_python_use_their_baselines(pytester):
+    pytester.makeini("[pytest]\naddopts = --doctest-glob=test_*.txt")
+    pytester.makeconftest(
+        """
+        import pytest
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.perf)
+        """
+    )
+    pytester.maketxtfile(test_it=">>> 1 + 1\n2")
+    pytester.makepyfile(test_it="def test_it(): pass")
+    run(pytester, "--perf-update").assert_outcomes(passed=2)
+    assert run(pytester, "--perf-strict", "--perf-prune").ret == 0
+    files = sorted(path.name for path in (pytester.path / "baselines").iterdir())
+    assert files == ["test_it.json", "test_it.txt.other.json"]
+    (pytester.path / "test_it.txt").unlink()
+    assert run(pytester, "--perf-strict").ret == pytest.ExitCode.TESTS_FAILED
+    run(pytester, "--perf-prune").stdout.fnmatch_lines(["pruned: *baselines/test_it.txt.other.json"])
+    assert stored(pytester, "test_it")
+
+
 def test_strict_can_be_set_in_the_ini(project):
     gone(project)
     project.makeini("[pytest]\nperf_strict = true")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatch
 
 import pytest
+
+from pytest_tinytroupe.report.perf_json import read_json
 
 TESTS = """
     import pytest
@@ -88,8 +91,27 @@ def test_a_dead_worker_is_a_failure_and_the_others_are_reported(pytester):
                 os._exit(1)
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:randomly", "--perf", "--perf-update", "-n2")
+    args = ["-p", "no:randomly", "--perf", "--perf-update", "-n2", "--perf-json=a.json", "--perf-markdown=a.md"]
+    result = pytester.runpytest_subprocess(*args)
     assert result.ret != 0
     result.assert_outcomes(failed=1, passed=3)
     text = (pytester.path / "baselines" / "test_it.json").read_text()
     assert [f"test_it[{n}]" in text for n in range(4)] == [True, False, True, True]
+    # It has a row everywhere, which says why there are no figures.
+    why = "worker 'gw*' crashed while running 'test_it.py::test_it[[]1]'"
+    result.stdout.fnmatch_lines(["=* performance *=", "test_it.py::test_it[[]1]  [[]error]", f"    {why}"])
+    session, _ = read_json(pytester.path / "a.json")
+    assert [record.outcome for record in session.records] == ["passed", "error", "passed", "passed"]
+    assert fnmatch(session.records[1].notes[0], why)
+    assert "1 of 4 failed" in (pytester.path / "a.md").read_text()
+    assert "crashed while running" in (pytester.path / "a.md").read_text()
+    assert "error" in (pytester.path / "perf-report" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_where_no_worker_comes_to_its_end_the_crash_has_a_row_all_the_same(pytester):
+    pytester.makepyfile("import os, pytest\n@pytest.mark.perf\ndef test_it(): os._exit(1)")
+    result = pytester.runpytest_subprocess("--perf", "-n1", "--max-worker-restart=0", "--perf-json=a.json")
+    assert result.ret != 0
+    session, _ = read_json(pytester.path / "a.json")
+    assert [record.outcome for record in session.records] == ["error"]
