@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -135,14 +136,11 @@ def recalled(memories: Sequence[Memory], me: str, most: int, max_characters: int
     groups: list[tuple[Memory, list[str]]] = []
     room = most
     for memory in reversed(memories):
-        found = events(memory, me, max_characters)
-        if len(found) > room:
-            left_out = len(found) - room
-            found = [f"({left_out} more were heard)", *found[left_out:]] if room else []
-        groups.append((memory, found))
-        room -= len(found)
         if room <= 0:
             break
+        found, left_out = _latest_events(memory, me, max_characters, room)
+        groups.append((memory, [f"({left_out} more were heard)", *found] if left_out else found))
+        room -= len(found)
     return "\n".join(timed(reversed(groups)))
 
 
@@ -165,7 +163,7 @@ def first_shown(memories: Sequence[Memory], me: str, most: int, first: int) -> i
     A window of the last `most` events that moved with each event would change the prompt from its first line on. This
     one stands still until more than `most` events are in it, and then moves on so far that it is half full.
     """
-    sizes = [(memory.sequence, _size(memory, me)) for memory in memories if memory.sequence >= first]
+    sizes = [(memory.sequence, _size(memory, me, most)) for memory in memories if memory.sequence >= first]
     if sum(size for _, size in sizes) <= most:
         return first
     moved, room = first, most // 2
@@ -177,13 +175,29 @@ def first_shown(memories: Sequence[Memory], me: str, most: int, first: int) -> i
     return moved
 
 
-def _size(memory: Memory, me: str) -> int:
+def _size(memory: Memory, me: str, most: int) -> int:
+    """Return how many events a memory holds; more than `most` count as one more than that."""
     content: Any = memory.content
-    return len(_heard(content, me)) if not isinstance(content, str) and "stimuli" in content else 1
+    if isinstance(content, str) or "stimuli" not in content:
+        return 1
+    return sum(1 for _ in islice(_heard(content["stimuli"], me), most + 1))
 
 
-def _heard(content: Any, me: str) -> list[dict[str, Any]]:
-    return [each for each in content["stimuli"] if each["source"] != me or each["type"] != "CONVERSATION"]
+def _heard(stimuli: Iterable[dict[str, Any]], me: str) -> Iterator[dict[str, Any]]:
+    return (each for each in stimuli if each["source"] != me or each["type"] != "CONVERSATION")
+
+
+def _latest_events(memory: Memory, me: str, max_characters: int, most: int) -> tuple[list[str], int]:
+    """Return the latest `most` lines of a memory, and how many are left out.
+
+    Five hundred people may have spoken at once: what is left out is not written.
+    """
+    content: Any = memory.content
+    if isinstance(content, str) or "stimuli" not in content:
+        return events(memory, me, max_characters), 0
+    heard = list(_heard(content["stimuli"], me))
+    left_out = max(len(heard) - most, 0)
+    return [_perceived(each, max_characters) for each in heard[left_out:]], left_out
 
 
 def events(memory: Memory, me: str, max_characters: int = 4000, subject: str = "You") -> list[str]:
@@ -196,7 +210,7 @@ def events(memory: Memory, me: str, max_characters: int = 4000, subject: str = "
         to = f" to {action['target']}" if action.get("target") else ""
         return [f"{subject} {action['type']}{to}: {shortened(action['content'], max_characters)}"]
     if "stimuli" in content:
-        return [_perceived(each, max_characters) for each in _heard(content, me)]
+        return [_perceived(each, max_characters) for each in _heard(content["stimuli"], me)]
     facts = " ".join(content.get("key_facts", ()))
     summary = f"{content.get('summary', '')} {facts}".strip()
     return [f"In short: {shortened(summary, max_characters)}"]

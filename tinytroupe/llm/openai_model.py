@@ -148,8 +148,9 @@ class OpenAIModel:
             return reply, reply.usage.tokens, response.headers
 
         model = request.model or config_manager.get("model")
-        with operation("chat", model, {**self._connection().described, "gen_ai.request.model": model}) as op:
-            sent = await self._retrying(send, characters, request, op)
+        connection = self._connection()
+        with operation("chat", model, {**connection.described, "gen_ai.request.model": model}) as op:
+            sent = await self._retrying(connection, send, characters, request, op)
             usage = sent.result.usage
             op.note({"gen_ai.response.model": sent.result.model or model, "tinytroupe.retries": sent.retries})
             op.note({"gen_ai.response.finish_reasons": [sent.result.finish_reason]})
@@ -184,8 +185,9 @@ class OpenAIModel:
             op.tokens(tokens, 0)
             return vectors, tokens, raw.headers
 
-        with operation("embeddings", model, {**self._connection().described, "gen_ai.request.model": model}) as op:
-            return (await self._retrying(send, sum(map(len, texts)), ChatRequest(()), op)).result
+        connection = self._connection()
+        with operation("embeddings", model, {**connection.described, "gen_ai.request.model": model}) as op:
+            return (await self._retrying(connection, send, sum(map(len, texts)), ChatRequest(()), op)).result
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -194,12 +196,13 @@ class OpenAIModel:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    async def _retrying(self, send: _Send[T], characters: int, request: ChatRequest, op: operation) -> _Sent[T]:
+    async def _retrying(
+        self, connection: _Connection, send: _Send[T], characters: int, request: ChatRequest, op: operation
+    ) -> _Sent[T]:
         """Send until it succeeds, or repeating can't help, or the attempts are used up.
 
         The slot is given back while waiting for the next attempt.
         """
-        connection = self._connection()
         gate, schema_levels = connection.gate, connection.schema_level
         model = request.model or config_manager.get("model")
         loop = asyncio.get_running_loop()
