@@ -134,6 +134,11 @@ def server(python: Path) -> Iterator[str]:
         process.wait()
 
 
+def load_average() -> float:
+    """Return the machine's, or -1 where the system has none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else -1.0
+
+
 def tell(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
@@ -166,7 +171,7 @@ print(json.dumps(told))
 
 
 def start_up(project: Project, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return milliseconds that each plugin adds to a run that does not use it, and those of a run without any."""
+    """Return the least milliseconds that a plugin adds to a run that does not use it, and of one without any."""
     took: dict[str, list[float]] = defaultdict(list)
     for index in range(rounds):
         names = ["none", *PLUGINS, "ours, with its dependencies' plugins"]
@@ -175,8 +180,8 @@ def start_up(project: Project, rounds: int) -> dict[str, tuple[float, float]]:
             if name.startswith("ours,"):
                 plugins = [*plugins, "respx.plugin", "anyio.pytest_plugin"]
             took[name].append(project.pytest("test_trivial.py", plugins=plugins).took_s * 1000)
-    bare = took.pop("none")
-    return {name: (median(a - b for a, b in zip(each, bare, strict=True)), median(bare)) for name, each in took.items()}
+    bare = min(took.pop("none"))
+    return {name: (min(each) - bare, bare) for name, each in took.items()}
 
 
 def slower(current: float, stored: float) -> bool:
@@ -243,9 +248,9 @@ def verify(project: Project, found: Found) -> None:
     tell("what is said of the others")
     project.benchmark("--benchmark-autosave", "test_benchmark.py::test_llm")
     done, _ = project.benchmark(
-        "--benchmark-compare", "--benchmark-compare-fail=median:10%", "test_benchmark.py::test_llm", injected="after"
+        "--benchmark-compare", "--benchmark-compare-fail=median:10%", "test_benchmark.py::test_llm", injected="serial"
     )
-    found.claims.append(("pytest-benchmark's own gate fails on one more call after the others", done.status == 1))
+    found.claims.append(("pytest-benchmark's own gate fails where a run takes twice as long", done.status == 1))
     done = project.pytest("-n", "2", "test_benchmark.py", plugins=["xdist.plugin", PLUGINS["pytest-benchmark"]])
     disabled = "Benchmarks are automatically disabled" in done.text
     found.claims.append(("pytest-benchmark does not measure under xdist", disabled))
@@ -299,7 +304,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page")
     chosen = parser.parse_args()
     found = Found()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    loads = [load_average()]
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         (scratch / "wheel").mkdir()
@@ -318,7 +323,8 @@ def main() -> int:
             verify(project, found)
     found.engine = engine(chosen.people, 3)
     judge(found)
-    chosen.out.write_text(comparison_page.page(found, chosen.rounds, load), "utf-8")
+    loads.append(load_average())
+    chosen.out.write_text(comparison_page.page(found, chosen.rounds, [each for each in loads if each >= 0]), "utf-8")
     print(chosen.out)
     for claim, true in found.claims:
         print(f"{'ok    ' if true else 'MISSED'} {claim}")

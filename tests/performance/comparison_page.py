@@ -18,7 +18,7 @@ _TEXT = Path(__file__).with_suffix(".md")
 _TOOLS = {"ours": "pytest-tinytroupe", "memray": "pytest-memray"}
 
 
-def page(found: Found, rounds: int, load: float | None) -> str:
+def page(found: Found, rounds: int, loads: Iterable[float]) -> str:
     """Return the page as Markdown."""
     return _TEXT.read_text("utf-8").format(
         when=time.strftime("%B %Y"),
@@ -26,7 +26,7 @@ def page(found: Found, rounds: int, load: float | None) -> str:
         python=platform.python_version(),
         machine=f"{platform.system()} on {platform.machine()}",
         cpus=os.cpu_count(),
-        load="" if load is None else f", load average {load:.1f} at the beginning",
+        load=" to ".join(f"{load:.1f}" for load in loads) or "unknown",
         bare=f"{next(iter(found.startup_ms.values()))[1]:.0f}",
         rounds=rounds,
         costs=_costs(found),

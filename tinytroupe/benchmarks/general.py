@@ -49,7 +49,7 @@ def speedup(plan: Plan, tell: Tell) -> Section:
 def real_time(plan: Plan, tell: Tell) -> Section:
     """The same on the wall clock, against a server in another process: what virtual time promises, kept."""
     plan = replace(plan, clock="wall")
-    latency, steps = plan.latency_or(0.3 if plan.quick else REAL_LATENCY_S), plan.steps_or(2, 1)
+    latency, steps = plan.latency_or(0.2 if plan.quick else REAL_LATENCY_S), plan.steps_or(2, 1)
     rows = [_against_guide(plan, tell, size, steps, latency) for size in plan.sizes(5, 10, 20)]
     return Section(
         "real-time",
@@ -169,7 +169,7 @@ def memory(plan: Plan, tell: Tell) -> Section:
     """The guide's memory baselines, each in a fresh process."""
     rows: list[Row] = []
     for scenario in MEMORY:
-        steps = plan.steps_or(scenario.steps, scenario.steps // 10)
+        steps = plan.steps_or(scenario.steps, scenario.steps // 20)
         tell(f"{scenario.name}: {scenario.agents} people, {steps} steps")
         found = measured_memory(scenario.agents, steps, plan.seed)
         row = {
