@@ -3,6 +3,8 @@
     python tests/performance/monitor_benchmark.py
     python tests/performance/monitor_benchmark.py --snapshots 100000
 
+Then the page about a hundred agents with a hundred thousand samples: its size, and the time to write it.
+
 Time is CPU time of the snapshots alone. Sizes swing at random, so that alarms come and go; extremes and alarms are
 compared with what a plain loop over all sizes finds. Exit status 1 if a goal is missed.
 """
@@ -12,14 +14,17 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tinytroupe import TinyPerson
 from tinytroupe.agent.memory import Memory
 from tinytroupe.monitoring import MemoryMonitor
 from tinytroupe.monitoring.deep_size import deep_size_bytes
+from tinytroupe.visualization import MemoryVisualizer
 
 MB = 2**20
 BOUND = 1000
@@ -125,6 +130,22 @@ def living(snapshots: int, agents: int) -> float:
     return took_s * 1e6 / snapshots
 
 
+def page(samples: int, agents: int) -> tuple[float, float]:
+    """KB of the page about everybody, and seconds to write it, with its stylesheet, to a file."""
+    rng = random.Random(0)
+    monitor = MemoryMonitor()
+    crowd = [Agent(f"agent {number}") for number in range(agents)]
+    for _ in range(samples // agents):
+        for agent in crowd:
+            agent.size = min(max(agent.size + rng.randint(-60, 66), 0), BOUND)
+            monitor.record_snapshot(agent)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "page.html"
+        began_s = time.process_time()
+        MemoryVisualizer(monitor).generate_html_report(output_file=file)
+        return file.stat().st_size / 1000, time.process_time() - began_s
+
+
 def show(what: str, figure: str, goal: str, met: bool) -> bool:
     """Print one line."""
     print(f"{'ok    ' if met else 'MISSED'} {what:48} {figure:>24}  goal {goal}", flush=True)
@@ -139,6 +160,7 @@ def main() -> int:
     chosen = parser.parse_args()
     each_us, held_mb, exact, alarms = swinging(chosen.snapshots, chosen.agents)
     people_us = living(chosen.snapshots // 10, chosen.agents)
+    page_kb, page_s = page(100_000, chosen.agents)
     of = f"{chosen.snapshots:,} snapshots of {chosen.agents} agents"
     met = [
         show(of, f"{each_us:.1f} µs each", "<= 50 µs", each_us <= 50),
@@ -150,6 +172,8 @@ def main() -> int:
             "<= 50 µs",
             people_us <= 50,
         ),
+        show(f"page of {chosen.agents} agents, 100,000 samples", f"{page_kb:.0f} KB", "<= 300 KB", page_kb <= 300),
+        show("  time to write it", f"{page_s:.2f} s", "<= 1 s", page_s <= 1),
     ]
     return 0 if all(met) else 1
 
