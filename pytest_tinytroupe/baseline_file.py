@@ -35,6 +35,7 @@ OLDEST_SCHEMA = 1
 """Its files have no ``process``, ``wall`` and ``steps``, and are else the same; an update writes them anew."""
 
 PARTS = ("exact", "heap", "process", "wall", "people", "steps")
+_CONFLICT = ("<<<<<<< ", ">>>>>>> ")
 _NESTED = ("heap", "process", "people", "steps")
 
 
@@ -50,14 +51,19 @@ def load(path: Path) -> dict[str, Any]:
     BaselineError
         It cannot be read, is not JSON, has the wrong shape, or was written by a newer version.
     """
+    text = ""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
     except FileNotFoundError:
         return {"schema": SCHEMA, "tests": {}}
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BaselineError(f"baseline {path}: cannot be read ({reason}); mend its permissions") from error
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        if any(line.startswith(_CONFLICT) for line in text.splitlines()):
+            hint = "take either side of each conflict, then run: pytest --perf --perf-update"
+            raise BaselineError(f"baseline {path}: in the middle of a merge; {hint}") from error
         hint = "restore it from version control, or delete it and run: pytest --perf --perf-update"
         raise BaselineError(f"baseline {path}: not valid JSON ({error}); {hint}") from error
     schema = document.get("schema") if isinstance(document, dict) else None

@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 
 import pytest
 
-from pytest_tinytroupe import xdist
+from pytest_tinytroupe import warned, xdist
 
 Purpose = Literal["whole", "times", "flame"]
 
@@ -187,9 +187,13 @@ def run_fresh(
             how = f"signal {-status} ended it" if status < 0 else f"it ended with exit status {status} and no result"
             raise FreshError(f"{how}{told}")
         data = json.loads(result.read_text(encoding="utf-8"))
-    if not data:
+    if not data["reports"]:
         raise FreshError(f"it did not find the test: collecting there gives other tests than here{told}")
-    return [_report(config, each) for each in data]
+    if purpose == "whole":  # in times the test's warnings are those of its other passes, which run here
+        for each in data["warnings"]:
+            warning = {"warning_message": warned.from_json(each), "when": "runtest", "nodeid": item.nodeid}
+            config.hook.pytest_warning_recorded.call_historic(kwargs={**warning, "location": None})
+    return [_report(config, each) for each in data["reports"]]
 
 
 def _report(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:

@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_tinytroupe import xdist
+from pytest_tinytroupe import warned, xdist
 from pytest_tinytroupe.fresh import Job
 from pytest_tinytroupe.phases import CHILD
 
@@ -37,6 +38,7 @@ class Child:
         self.job = job
         self._config = config
         self._reports: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._stdout = sys.stdout
 
     def divert(self) -> None:
@@ -65,12 +67,18 @@ class Child:
         """Keep a report."""
         self._reports.append(self._config.hook.pytest_report_to_serializable(config=self._config, report=report))
 
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str) -> None:
+        """Keep a warning of the test; those of collecting the parent has seen itself."""
+        if when == "runtest":
+            self._warnings.append(warned.to_json(warning_message))
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """Write the reports in one step: a crash on the way leaves no half result."""
+        """Write what the parent is to know in one step: a crash on the way leaves no half result."""
         from tinytroupe.runtime.files import write_atomically
 
-        write_atomically(Path(self.job.result), json.dumps(self._reports, default=str))
+        result = {"reports": self._reports, "warnings": self._warnings}
+        write_atomically(Path(self.job.result), json.dumps(result, default=str))
 
 
 def main(config: pytest.Config, data: Mapping[str, Any]) -> int:

@@ -289,7 +289,7 @@ def _reason(report: pytest.TestReport) -> str:
     """Return the first line of why a test failed, or the beginning of it."""
     crash = getattr(report.longrepr, "reprcrash", None)
     # Not `longreprtext`, which begins with the name of the worker.
-    text = str(report.longrepr if crash is None else crash.message)
+    text = str(report.longrepr if crash is None else crash.message).removeprefix("Failed: ")
     return next((line.strip() for line in text.splitlines() if line.strip()), report.outcome)[:REASON_LENGTH]
 
 

@@ -67,10 +67,18 @@ def _write_tables(terminal: pytest.TerminalReporter, records: Sequence[TestRecor
         for verdict in verdicts:
             terminal.write_line(next(rest), **COLOURS.get(verdict.status, {}))
             if verdict.note and verdict.failed:
-                terminal.write_line(f"    {verdict.note}")
+                _write_note(terminal, verdict.note)
         if record.attention and not record.verdicts:
             for reason in record.notes[:1]:
-                terminal.write_line(f"    {reason}")
+                _write_note(terminal, reason)
+
+
+def _write_note(terminal: pytest.TerminalReporter, text: str) -> None:
+    """Write a remark below its row, in as many lines as the terminal needs; a path is never broken in two."""
+    from textwrap import wrap
+
+    for line in wrap(text, max(_width() - 4, 20), break_long_words=False, break_on_hyphens=False):
+        terminal.write_line(f"    {line}")
 
 
 def _shown(record: TestRecord, verbosity: int) -> list[Verdict]:

@@ -122,7 +122,6 @@ BAD = {
     "empty": b"",
     "not json": b"{'schema': 1}",
     "cut short": b'{"schema": 1, "tests": {',
-    "merge conflict": b'<<<<<<< HEAD\n{"schema": 1, "tests": {}}\n=======\n',
     "not utf-8": b"\xff\xfe",
     "a list": b"[]",
     "no schema": b'{"tests": {}}',
@@ -230,6 +229,26 @@ def test_only_new_figures_fill_what_is_missing_at_every_depth(tmp_path):
     }
     Baselines(tmp_path).update([timed("2 2 2")], only_new=True)
     assert Baselines(tmp_path).runs("tests/test_x.py", "test_a") == {"m": (Run(1, 1, 1),)}
+
+
+def test_a_merge_conflict_is_called_by_its_name_and_left_as_it_is(tmp_path):
+    Baselines(tmp_path).update([entry(llm_calls=3)])
+    path = tmp_path / "tests" / "test_x.json"
+    sides = '<<<<<<< HEAD\n"llm_calls": 3\n=======\n"llm_calls": 4\n>>>>>>> other'
+    conflict = path.read_text().replace('"llm_calls": 3', sides)
+    path.write_text(conflict)
+    acts = (
+        lambda: Baselines(tmp_path).stored("tests/test_x.py", "test_a"),
+        lambda: Baselines(tmp_path).update([entry(llm_calls=5)]),
+        lambda: Baselines(tmp_path).prune({"tests/test_x.py": ["test_a"]}),
+    )
+    for act in acts:
+        with pytest.raises(
+            BaselineError, match=r"test_x\.json: in the middle of a merge; take either side .* then run"
+        ):
+            act()
+    assert path.read_text() == conflict
+    assert Baselines(tmp_path).files() == {}  # and so never counts as unused
 
 
 def test_a_newer_schema_asks_for_an_upgrade(tmp_path):

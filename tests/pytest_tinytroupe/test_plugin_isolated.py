@@ -86,6 +86,42 @@ def test_outcome_output_and_figures_are_the_childs(pytester):
     assert list((pytester.path / "mine").rglob("kept"))  # the child has not cleared its parent's directory
 
 
+WARNS = """
+    import pytest, warnings
+    class Odd(UserWarning):
+        def __init__(self, one, two): super().__init__(f"{one} and {two}")
+    @pytest.mark.perf(isolate=True)
+    def test_it():
+        warnings.warn("first of its kind", DeprecationWarning)
+        warnings.warn(Odd("odd", "even"))
+"""
+
+
+@pytest.mark.parametrize("xdist", [[], ["-n1"]], ids=["plain", "xdist"])
+def test_its_warnings_are_in_the_summary(pytester, xdist):
+    pytester.makepyfile(test_it=WARNS)
+    result = run(pytester, *xdist)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "=* warnings summary *=",
+            "test_it.py::test_it*",
+            "*test_it.py:6: DeprecationWarning: first of its kind",
+            "test_it.py::test_it",
+            "*test_it.py:7: *Odd: odd and even",
+        ]
+    )
+
+
+@pytest.mark.parametrize("how", ["-W", "ini"])
+def test_its_warnings_are_errors_where_all_are(pytester, how):
+    pytester.makeini("[pytest]\nfilterwarnings = error::DeprecationWarning" if how == "ini" else "[pytest]")
+    pytester.makepyfile(test_it=WARNS)
+    result = run(pytester, *(["-W", "error::DeprecationWarning"] if how == "-W" else []))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*DeprecationWarning: first of its kind"])
+
+
 def test_the_peak_of_a_fresh_process_gates(pytester):
     source = """
         import pytest

@@ -259,6 +259,27 @@ def test_a_table_without_rows_has_no_head(project):
         result.stdout.no_fnmatch_line("*metric*measured*")
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_remarks_fit_the_terminal(pytester, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    source = """
+        import pytest
+        @pytest.mark.perf
+        def test_it(make_world, troupe, mock_llm):
+            mock_llm.latency = 1.0
+            make_world(troupe(3)).run({})
+    """
+    pytester.makepyfile(test_it=source.format(1))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    pytester.makepyfile(test_it=source.format(2))
+    result = run(pytester, "--tb=no")
+    result.assert_outcomes(failed=1)
+    lines = result.outlines[result.outlines.index("test_it.py::test_it  [failed]") - 1 :]
+    assert any(line.startswith("    more by ") for line in lines)
+    table = lines[: lines.index("")]
+    assert [line for line in table if len(line) > columns] == []
+
+
 def test_annotations_of_tests_that_were_not_judged(pytester, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     pytester.makepyfile(
