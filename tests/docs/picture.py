@@ -27,8 +27,9 @@ def report_of_sample(directory: Path) -> Path:
     shutil.copytree(ROOT / "examples" / "downstream", sample, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     panel = sample / "src" / "price_panel" / "__init__.py"
     panel.write_text(panel.read_text("utf-8").replace("world.run(rounds,", "world.run(rounds + 1,"), "utf-8")
-    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
-    command = [sys.executable, "-m", "pytest", "--perf", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment["PYTEST_ADDOPTS"] = "-p no:cacheprovider -p no:randomly"  # the page shows what was typed
+    command = [sys.executable, "-m", "pytest", "--perf"]
     subprocess.run(command, cwd=sample, env=environment, stdout=subprocess.DEVNULL)
     return sample / "perf-report" / "index.html"
 
