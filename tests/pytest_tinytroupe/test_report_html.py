@@ -223,10 +223,23 @@ def test_hostile_ids_and_notes_stay_text_and_inside_the_directory(tmp_path: Path
     records.append(
         record("../../evil::x", timelines=(Timeline(hostile, hostile, ((0, 1), (1, 2)), ((0.5, hostile),)),))
     )
+    records.append(
+        record(
+            "c.py::d",
+            people=((hostile, 1, 1),),
+            sites=(Site(hostile, 1.0, 1),),
+            attachments=((hostile, "flames/x.html"),),
+            agents=(person(hostile), person(hostile + "2")),
+            turns=(TurnSpan(hostile, 0, "failed", 0.0, 1.0, 0.1),),
+            calls_s=((1.0, 1),),
+        )
+    )
     directory = tmp_path / "report"
+    (directory / "flames").mkdir(parents=True)
+    (directory / "flames" / "x.html").touch()
     index = write_report(directory, session(*records))
     pages = [index, *(directory / "tests").iterdir()]
-    assert len(pages) == 5
+    assert len(pages) == 6
     for path in pages:
         page = Page(path)
         assert "\u202e" not in page.source
