@@ -132,3 +132,12 @@ def test_what_cannot_run_is_refused_before_anything_has_run(clock, worlds, optio
         with pytest.raises(ValueError, match=message):
             run_many(worlds(), **{"steps": 1, **options})
         assert mock.calls == 0
+
+
+def test_one_line_says_how_far_they_all_are(clock, capsys):
+    with MockLLM(), config_manager.override(progress="on", display="off"):
+        run_many([town("A"), town("B")], 2)
+    shown = capsys.readouterr().err
+    assert "\r2 worlds: step 4 of 4" in shown
+    assert "step 5" not in shown
+    assert "A:" not in shown
