@@ -106,7 +106,8 @@ def _history(chosen: argparse.Namespace) -> int:
     text = trends.as_markdown(shown) if chosen.markdown else trends.as_text(shown, unicode=unicode)
     moved = sum(bool(trend.changes) for trend in shown)
     tests = len({trend.series.test for trend in shown})
-    end = f"{len(shown)} figures of {tests} tests; the level of {moved} changed" if shown else "nothing matches"
+    nothing = "nothing matches" if everything else "no figures in it yet"
+    end = f"{len(shown)} figures of {tests} tests; the level of {moved} changed" if shown else nothing
     sys.stdout.write(f"{text}\n\n{end}\n" if text else f"{end}\n")
     return 0
 

@@ -196,7 +196,8 @@ def _opened(path: Path, *, create: bool) -> Iterator[sqlite3.Connection]:
         if "not a database" in str(error) or "malformed" in str(error):
             reason = f"not a history, or a damaged one ({error}); name another file, or move this one away"
         else:
-            reason = f"cannot be {'written' if create else 'read'} ({error})"
+            held = "; another program holds it: try again when that is done" if "locked" in str(error) else ""
+            reason = f"cannot be {'written' if create else 'read'} ({error}){held}"
         raise HistoryError(f"{path}: {reason}") from error
 
 

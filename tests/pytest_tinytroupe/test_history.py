@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -272,6 +273,17 @@ def test_help_explains(command, capsys):
     if not command:
         assert "compare" in text
         assert "history" in text
+
+
+def test_a_history_without_figures_and_one_that_is_held(tmp_path, capsys, monkeypatch):
+    path = append(tmp_path / "h.sqlite", SessionReport("t", "2026-01-01"))
+    assert main(["history", str(path)]) == 0
+    assert "no figures in it yet" in capsys.readouterr().out
+    monkeypatch.setattr("pytest_tinytroupe.history._BUSY_S", 0.01)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert main(["history", str(path)]) == 2
+        assert "h.sqlite: cannot be read (database is locked); another program holds it" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the option

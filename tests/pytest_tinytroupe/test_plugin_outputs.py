@@ -64,6 +64,16 @@ def test_the_ini_sets_the_files_and_the_command_line_wins(project):
     assert "2 passed" in (project.path / "ini.md").read_text()
 
 
+def test_pyproject_sets_them_as_an_ini_file_does(project):
+    (project.path / "tox.ini").unlink()
+    settings = 'perf_json = "out/x.json"\nperf_report = ""\nperf_strict = true\nperf_baseline_dir = "none/here"'
+    project.makepyprojecttoml(f"[tool.pytest.ini_options]\n{settings}")
+    result = project.runpytest_inprocess("-p", "no:randomly", "--perf")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["json: *out/x.json", "ERROR: *there is none in none/here *"])
+    assert not (project.path / "perf-report").exists()
+
+
 def test_a_repeated_option_keeps_the_last_value_and_says_where(project):
     result = run(project, "--perf-json=a.json", "--perf-json=b.json")
     assert not (project.path / "a.json").exists()
