@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -41,11 +42,24 @@ def one_set(run: TestRun, taken: list[list[pytest.TestReport]]) -> list[pytest.T
                     " modes. Keep assertions about time in the marker (max_time_s), which judges the main pass."
                 )
             report.sections.append(("perf", text))
-    call = next((report for report in reports if report.when == "call"), None)
-    if call is not None and call.passed and not run.judged and run.passes:
-        call.outcome = "failed"
-        call.longrepr = f"perf: not judged: the test ended after its {run.current} pass, before {run.passes[-1]}"
+    if run.passes and not run.judged:
+        _refuse(run, reports, len(taken))
     return reports
+
+
+def _refuse(run: TestRun, reports: list[pytest.TestReport], passes: int) -> None:
+    """Fail a call that ended well and yet without a verdict; a test that is skipped at once is skipped."""
+    skipped = next((report for report in reports if report.skipped), None)
+    call = next((report for report in reports if report.when == "call" and report.passed), None)
+    if skipped is not None and passes > 1:
+        reason = skipped.longrepr[2] if isinstance(skipped.longrepr, tuple) else str(skipped.longrepr)
+        text = f"it was skipped in its {run.current} pass, after {passes - 1} without that: {reason}"
+        vars(skipped).pop("wasxfail", None)
+        skipped.outcome, skipped.longrepr = "failed", f"perf: not judged: {text}"
+    elif skipped is None and call is not None:
+        text = "a subtest failed" if run.subtest_failed else f"the test ended after its {run.current} pass, before"
+        text += "" if run.subtest_failed else f" {run.passes[-1]}"
+        call.outcome, call.longrepr = "failed", f"perf: not judged: {text}"
 
 
 def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.TestReport]) -> None:
@@ -54,7 +68,7 @@ def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.Tes
     if carrier.when == "setup" and carrier.passed:  # --setup-only: there was no call
         return
     if not run.passes:
-        rounds = [(each.wall_s, each.cpu_s, each.calibration_s) for each in run.rounds]
+        rounds = [astuple(each) for each in run.rounds]
         setattr(carrier, ROUNDS_ATTRIBUTE, rounds)
         return
     outcome = _outcome(reports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -247,7 +248,7 @@ class Baselines:
 
 def _merge(tests: dict[str, Any], entry: Entry) -> None:
     stored = tests.setdefault(entry.test, {})
-    stored["exact"] = {name: _plain(value) for name, value in entry.exact.items()}
+    stored["exact"] = dict(entry.exact)
     for part, amounts in (("people", entry.people), ("steps", entry.steps)):
         stored.pop(part, None)
         if amounts:
@@ -267,7 +268,7 @@ def _merge(tests: dict[str, Any], entry: Entry) -> None:
 
 def _merge_environment(kept: dict[str, Any], tier: Tier, environment: str, figures: Mapping[str, float]) -> None:
     old = kept.get(environment, {})
-    kept[environment] = {name: _steady(tier, old.get(name), value) for name, value in figures.items()}
+    kept[environment] = {name: _steady(name, tier, old.get(name), value) for name, value in figures.items()}
 
 
 def _fill(tests: dict[str, Any], entry: Entry) -> None:
@@ -284,11 +285,16 @@ def _filled(known: Any, new: Any, depth: int) -> Any:
     return {**new, **{key: _filled(value, new.get(key, {}), depth - 1) for key, value in known.items()}}
 
 
-def _steady(tier: Tier, old: float | None, new: float) -> float:
-    """Keep a figure that still holds, so that an update without news changes no file."""
-    return old if old is not None and abs(new - old) <= tolerance_of(tier, old) else round(new, 3)
+def _steady(name: str, tier: Tier, old: float | None, new: float) -> float:
+    """Keep a figure that still holds, so that an update without news changes no file.
 
-
-def _plain(value: float) -> float:
-    """Write counts as whole numbers, times as they are."""
-    return int(value) if isinstance(value, int) else round(value, 9)
+    A new one is rounded to a power of two of at most a quarter of its tolerance: where a test ran, and after which
+    others, moves it by less than that, and the file is to be the same.
+    """
+    if old is not None and abs(new - old) <= tolerance_of(name, tier, old):
+        return old
+    tolerance = tolerance_of(name, tier, new)
+    if not tolerance > 0:
+        return new
+    grain = 2.0 ** math.floor(math.log2(tolerance / 4))
+    return round(new / grain) * grain

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _is_runs(lines: object) -> bool:
 def _is_figures(figures: object) -> bool:
     return isinstance(figures, dict) and all(
         # The bound also refuses NaN and infinities, which JSON does not have but Python's reader accepts.
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         for value in figures.values()
     )
 

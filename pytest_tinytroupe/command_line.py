@@ -15,7 +15,10 @@ import pytest
 OPTION = "perf_command_line"
 """Attribute of the options by which workers and fresh processes learn what the user typed."""
 
-_NOT_REPEATED = ("--perf", "--perf-update", "--perf-update-new", "--perf-prune", "--perf-strict", "--no-perf-report")
+_NOT_REPEATED = (
+    *("--perf", "--perf-update", "--perf-update-new", "--perf-prune", "--perf-strict", "--no-perf-strict"),
+    "--no-perf-report",
+)
 _NOT_REPEATED_WITH_VALUE = ("--perf-report", "--perf-json", "--perf-markdown", "--perf-history")
 
 

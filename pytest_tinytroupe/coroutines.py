@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutine, iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -32,7 +32,8 @@ def runnable(item: pytest.Function) -> Iterator[None]:
 
 
 def _runner(item: pytest.Function) -> Callable[..., Any] | None:
-    coroutine = _coroutine_function(item.obj)
+    theirs = type(item).__module__.startswith("pytest_asyncio")  # where it has wrapped the function
+    coroutine = _coroutine_function(item.obj, theirs)
     if coroutine is None or _runs_on_trio(item):
         return None
     if "mock_llm" in item.fixturenames:
@@ -41,19 +42,24 @@ def _runner(item: pytest.Function) -> Callable[..., Any] | None:
         clock = current_clock()
         if isinstance(clock, VirtualClock):
             return _synchronous(coroutine, clock.run)
-    if coroutine is not item.obj or "anyio_backend" in item.fixturenames:
-        return None  # pytest-asyncio has wrapped it, or anyio is about to run it
+    if theirs or "anyio_backend" in item.fixturenames:
+        return None  # they run it
     import asyncio
 
     return _synchronous(coroutine, asyncio.run)
 
 
-def _coroutine_function(function: Any) -> Any:
-    """Return the coroutine function itself, also where a plugin has wrapped it in a plain one."""
-    for candidate in (function, getattr(function, "__wrapped__", None)):
-        if iscoroutinefunction(candidate):
-            return candidate
-    return None
+def _coroutine_function(function: Any, unwrapped: bool) -> Any:
+    """Return what gives the coroutine: the function, also where a decorator has put a plain one around it.
+
+    `unwrapped` asks for the coroutine function itself, below what a plugin has wrapped it in to run it.
+    """
+    inner = function
+    while not iscoroutinefunction(inner):
+        inner = getattr(inner, "__wrapped__", None)
+        if inner is None:
+            return None
+    return inner if unwrapped else function
 
 
 def _runs_on_trio(item: pytest.Function) -> bool:
@@ -64,6 +70,7 @@ def _runs_on_trio(item: pytest.Function) -> bool:
 def _synchronous(coroutine: Any, run: Callable[[Any], Any]) -> Callable[..., Any]:
     @wraps(coroutine)
     def call(**arguments: Any) -> Any:
-        return run(coroutine(**arguments))
+        found = coroutine(**arguments)
+        return run(found) if iscoroutine(found) else found  # a decorator may have run it already
 
     return call

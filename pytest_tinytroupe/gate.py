@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,9 @@ from pytest_tinytroupe.records import SessionReport, TestRecord
 from pytest_tinytroupe.settings import Settings, in_ci
 from pytest_tinytroupe.statistics import holm
 from pytest_tinytroupe.timing import SIGNIFICANCE
+
+if TYPE_CHECKING:
+    from pytest_tinytroupe.session import TestRun
 
 REPORT_ATTRIBUTE = "tinytroupe_perf"
 """Attribute of the call report that carries a test's rows; pytest and xdist keep plain attributes."""
@@ -43,6 +46,7 @@ class Gate:
         self.child = config.stash.get(CHILD, None)
         self.lock = machine_lock(settings.time_limit_s)
         self.locks = False
+        self.running: TestRun | None = None
         self.family = 1
         self.records: list[TestRecord] = []
         self.entries: list[Entry] = []
@@ -137,6 +141,8 @@ class Gate:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the rows from a report, whichever process made it."""
+        if self.running is not None and report.failed:  # a subtest's: those of the test itself come when it is over
+            self.running.subtest_failed = True
         if not self.active:
             return
         data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)

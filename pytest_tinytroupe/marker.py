@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -134,7 +134,7 @@ def read_marker(item: pytest.Item) -> PerfMarker:
     merged: dict[str, object] = {}
     tolerance: dict[str, float | None] = {}
     for node in item.listchain():  # from the session down to the test: the nearest comes last
-        for mark in node.own_markers:
+        for mark in _own(node):
             if mark.name == NAME:
                 _check(item.nodeid, mark.args, mark.kwargs)
                 merged.update({SYNONYMS.get(name, name): value for name, value in mark.kwargs.items()})
@@ -148,6 +148,24 @@ def read_marker(item: pytest.Item) -> PerfMarker:
     if marker.contradiction:
         raise MarkerError(f"{item.nodeid}: @pytest.mark.perf: {marker.contradiction}")
     return marker
+
+
+def _own(node: Any) -> list[pytest.Mark]:
+    """Return a node's markers, the nearest last.
+
+    A class has those of its base classes before its own, a test those of its parameters after all others. Of stacked
+    decorators the lowest is the nearest.
+    """
+    if isinstance(node, pytest.Class):
+        declared = [vars(each).get("pytestmark", ()) for each in reversed(node.obj.__mro__)]
+        listed = [each if isinstance(each, (list, tuple)) else [each] for each in declared]
+        groups = [[getattr(mark, "mark", mark) for mark in each] for each in listed]
+    else:
+        callspec = getattr(node, "callspec", None)
+        groups = [list(callspec.marks)] if callspec is not None else []
+    grouped = {id(mark) for group in groups for mark in group}
+    others = [mark for mark in node.own_markers if id(mark) not in grouped]
+    return [mark for group in (others, *groups) for mark in reversed(group)]
 
 
 def _check(nodeid: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:

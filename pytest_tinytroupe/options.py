@@ -26,11 +26,15 @@ MARKER_LINE = (
 )
 
 FLAGS = {
-    "--perf": "run the tests marked perf, measure them and hold them to limits and baselines",
     "--perf-update": "write the figures of passing perf tests to the baselines: changed and new ones",
     "--perf-update-new": "write only figures that have no baseline yet",
     "--perf-prune": "remove baselines that no test uses any more",
     "--no-perf-report": "write no HTML report",
+}
+
+SWITCHES = {
+    "perf": "run the tests marked perf, measure them and hold them to limits and baselines",
+    "perf_strict": "fail the run where baselines are unused, or could not be checked",
 }
 
 PATHS = {
@@ -45,14 +49,15 @@ PATHS = {
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options and ini keys."""
     group = parser.getgroup("tinytroupe", "performance tests (pytest-tinytroupe)")
-    for flag, text in FLAGS.items():
+    for name, text in SWITCHES.items():
+        option = name.replace("_", "-")
+        group.addoption(f"--{option}", action="store_true", default=None, help=f"{text} (default: ini {name}, or not)")
+        group.addoption(
+            f"--no-{option}", action="store_false", default=None, dest=name, help=f"do not, whatever ini {name} says"
+        )
+        parser.addini(name, text, type="bool", default=False)
+    for flag, text in FLAGS.items():  # deeds, not settings: asked for each time
         group.addoption(flag, action="store_true", help=text)
-    group.addoption(
-        "--perf-strict",
-        action="store_true",
-        default=None,
-        help="fail the run where baselines are unused, or could not be checked (ini: perf_strict)",
-    )
     for name, (kind, text, default) in PATHS.items():
         told = f"default: ini {name}, or {default} in the root directory" if default else f"ini: {name}"
         group.addoption(f"--{name.replace('_', '-')}", metavar=kind, help=f"{text} ({told})")
@@ -64,7 +69,12 @@ def add_options(parser: pytest.Parser) -> None:
         "(default: ini perf_time_limit, or 600)",
     )
     parser.addini("perf_time_limit", "longest time of a fresh process, in seconds", default="600")
-    parser.addini("perf_strict", "fail the run where baselines are unused", type="bool", default=False)
+
+
+def switched_on(config: pytest.Config, name: str) -> bool:
+    """Whether one of `SWITCHES` is on: by the command line, or else by the ini."""
+    given = config.getoption(name)
+    return bool(config.getini(name) if given is None else given)
 
 
 def wanted(config: pytest.Config) -> bool:
@@ -75,7 +85,7 @@ def wanted(config: pytest.Config) -> bool:
     pytest.UsageError
         An option that only makes sense with ``--perf`` was given without it.
     """
-    perf = bool(config.getoption("perf"))
+    perf = switched_on(config, "perf")
     given = [flag for name, flag in NEEDS_PERF.items() if config.getoption(name) not in (None, False)]
     if given and not perf:
         raise pytest.UsageError(f"{', '.join(given)}: only with --perf, which runs and measures the perf tests")

@@ -6,6 +6,8 @@
     The same body with every world stepping one person after the other; only with ``min_speedup``.
 ``leak``
     The same body under tracemalloc several times, looked at when each is torn down; only with ``max_leaked_mb``.
+``warm``
+    Nothing, where the pass before imported something: before heap is looked at, because then it was no warm-up.
 ``heap``
     The Python heap, under tracemalloc, which slows the code down.
 ``timed``
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_tinytroupe.probe import Probe
     from pytest_tinytroupe.timing import Run
 
-PassName = Literal["main", "sequential", "leak", "heap", "timed", "flame"]
+PassName = Literal["main", "sequential", "warm", "leak", "heap", "timed", "flame"]
 
 
 _HEAP = ("heap_mb", "memory_growth_mb_per_step", "leaked_mb")
@@ -50,25 +52,22 @@ def plan(marker: PerfMarker) -> tuple[PassName, ...]:
 
 def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: list[Run], root: Path) -> list[Instrument]:
     """Return what measures in a pass; rounds of a time are added to `rounds`, paths are relative to `root`."""
-    # Imported here: without --perf nobody needs them.
+    # Imported here: without --perf nobody needs them. All of them before the first pass, which warms up for the others.
     from pytest_tinytroupe.instruments.exact import Exact
+    from pytest_tinytroupe.instruments.heap import Heap
+    from pytest_tinytroupe.instruments.process import Process
+    from pytest_tinytroupe.instruments.recorded import Recorded
+    from pytest_tinytroupe.instruments.timed import Timed
+    from pytest_tinytroupe.instruments.turns import Turns
 
     if name == "heap":
-        from pytest_tinytroupe.instruments.heap import Heap
-
         return [Heap(probe, root, growth=marker.wants("memory_growth_mb_per_step"))]
-    if name == "leak":
-        return []  # what counts is what is left when all is torn down
+    if name in ("warm", "leak"):
+        return []  # of leaks what counts is what is left when all is torn down
     if name == "sequential":
         return [Exact(probe)]
     if name == "timed":
-        from pytest_tinytroupe.instruments.timed import Timed
-
         return [Timed(rounds)]
-    from pytest_tinytroupe.instruments.process import Process
-    from pytest_tinytroupe.instruments.recorded import Recorded
-    from pytest_tinytroupe.instruments.turns import Turns
-
     # Whoever is isolated runs this in a process of its own.
     instruments: list[Instrument] = [Process(probe, steady=marker.isolate), Exact(probe), Recorded(probe), Turns(probe)]
     if marker.wants("cost_usd"):

@@ -52,9 +52,7 @@ def function_call(item: pytest.Function) -> Generator[None, object, object]:
     seed(item, "call")
     if RUN not in item.stash:
         return (yield)
-    from pytest_tinytroupe.coroutines import runnable
-
-    with runnable(item):
+    with item.stash[RUN].runnable(item):
         return (yield)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from pytest_tinytroupe.command_line import CommandLine, command_line
+from pytest_tinytroupe.options import switched_on
 
 Update = Literal["all", "new", ""]
 
@@ -71,11 +72,10 @@ def read_settings(config: pytest.Config) -> Settings:
     else:
         report_dir = _directory(config, "perf_report")
     update = _update(config)
-    strict = config.getoption("perf_strict")
     return Settings(
         update=update,
         prune=bool(config.getoption("perf_prune")),
-        strict=bool(config.getini("perf_strict") if strict is None else strict),
+        strict=switched_on(config, "perf_strict"),
         must_have=in_ci() and not update,
         report_dir=report_dir,
         baseline_dir=baseline_dir,

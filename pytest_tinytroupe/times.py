@@ -12,12 +12,16 @@ from pytest_tinytroupe.fresh import FreshError
 from pytest_tinytroupe.metrics import TIMED
 from pytest_tinytroupe.records import Metric, Verdict
 from pytest_tinytroupe.timing import SIGNIFICANCE, TOLERANCE, Run, Timing, expected_s, measured_s, p_value, run_of, take
+from pytest_tinytroupe.verdict import breaks
 
 if TYPE_CHECKING:
     import pytest
 
     from pytest_tinytroupe.gate import Gate
     from pytest_tinytroupe.marker import PerfMarker
+
+TOO_BUSY = "beyond its tolerance, but not judged: others had the cores"
+"""How the note of a time begins that is not judged because the machine was too busy."""
 
 ROUNDS_ATTRIBUTE = "tinytroupe_perf_rounds"
 """Attribute of the report by which a child hands over the rounds it has measured."""
@@ -52,6 +56,7 @@ def take_times(
         with gate.lock.alone():
             return _sample(gate, item)
 
+    limits = marker.limits()
     update = gate.settings.update if marker.baseline else ""
     timing = take(
         sample,
@@ -60,6 +65,7 @@ def take_times(
         significance=SIGNIFICANCE / max(gate.family, 1),
         fill=bool(update),
         replace=update == "all",
+        within=lambda name, value_s: not any(breaks(value_s, limit) for limit in limits.get(name, ())),
     )
     return timing, {} if timing.baseline or not marker.baseline else _elsewhere(marker.timed, timing, stored)
 
@@ -84,11 +90,18 @@ def settled(verdict: Verdict, timing: Timing, family: int) -> Verdict:
     name = verdict.metric.name
     if name not in TIMED or verdict.status not in ("regressed", "improved") or not timing.confirmed:
         return verdict
+    if timing.busy:
+        return replace(verdict, status="advisory", note=f"{TOO_BUSY} ({_share(timing):.0%} of the time it wanted one)")
     p = p_value(name, timing.runs, timing.baseline)
     told = f"confirmed by {len(timing.runs)} fresh processes (p = {p:.2g}; times judged in this session: {family})"
     if p <= SIGNIFICANCE / max(family, 1):
         return replace(verdict, p_value=p, note=told)
     return replace(verdict, status="advisory", p_value=p, note=f"beyond its tolerance, yet it may be chance: {told}")
+
+
+def _share(timing: Timing) -> float:
+    """Return the largest share of queueing in the time that a run wanted a core."""
+    return max(run.queued_s / max(run.queued_s + run.cpu_s, 1e-9) for run in timing.runs)
 
 
 def _sample(gate: Gate, item: pytest.Item) -> Run:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from statistics import fmean, median
 
 from pytest_tinytroupe.statistics import student_t_tail
@@ -24,6 +25,12 @@ SUSPICIOUS = 0.5
 
 BASELINE_RUNS = 9
 CONFIRMATIONS = 3
+
+BUSY = 0.25
+"""From this share of queueing on (see `Run.busy`) others crowd a run's caches so much that it says little."""
+
+PATIENCE = 2
+"""At most so many times as many runs are taken, for want of those that are not busy."""
 
 SPREAD_FLOOR = 0.02
 """Least standard deviation of the logarithms: runs that happen to be alike must not make everything significant."""
@@ -45,14 +52,22 @@ class Run:
     Attributes
     ----------
     wall_s, cpu_s
-        Real time, and CPU time of all threads of the process.
+        Real time without `queued_s`, and CPU time of all threads of the process.
     calibration_s
         CPU time that a fixed piece of work took around that call: how slow the machine was just then.
+    queued_s
+        How long the call was ready to run and had no core, because others had them. A baseline does not keep it.
     """
 
     wall_s: float
     cpu_s: float
     calibration_s: float
+    queued_s: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether others had the cores for too much of the time that it wanted one."""
+        return self.queued_s > BUSY * (self.queued_s + self.cpu_s)
 
     def at(self, name: str, calibration_s: float) -> float:
         """Return ``wall_s`` or ``cpu_s`` as it would have been on a machine as fast as `calibration_s` says.
@@ -88,12 +103,14 @@ def run_of(rounds: Sequence[Run]) -> Run:
     """Return one run for the rounds of a process.
 
     CPU time is the median of the ratios to the calibration beside it, times the median calibration; the wait is the
-    shortest, because whatever else the machine does only makes it longer.
+    shortest, because whatever else the machine does only makes it longer. Queueing is in the proportion of all rounds.
     """
     calibration_s = median(each.calibration_s for each in rounds)
     cpu_s = median(each.cpu_s / each.calibration_s for each in rounds) * calibration_s
     waited_s = min(each.wall_s - each.cpu_s for each in rounds)
-    return Run(max(waited_s + cpu_s, 1e-9), cpu_s, calibration_s)
+    wanted_s = sum(each.cpu_s for each in rounds)
+    queued_s = sum(each.queued_s for each in rounds) / wanted_s * cpu_s if wanted_s else 0.0
+    return Run(max(waited_s + cpu_s, 1e-9), cpu_s, calibration_s, queued_s)
 
 
 def enough(rounds: Sequence[Run], wanted: int | None) -> bool:
@@ -153,6 +170,11 @@ class Timing:
         """Whether several runs stand behind the figures."""
         return len(self.runs) > 1
 
+    @property
+    def busy(self) -> bool:
+        """Whether the machine was too busy with other things for any of it to count."""
+        return any(run.busy for run in self.runs)
+
 
 def take(
     sample: Callable[[], Run],
@@ -162,6 +184,7 @@ def take(
     significance: float = SIGNIFICANCE,
     replace: bool = False,
     fill: bool = False,
+    within: Callable[[str, float], bool] = lambda name, value_s: True,
 ) -> Timing:
     """Measure a test as often as it takes to judge it, and to renew its baseline where that is asked for.
 
@@ -179,19 +202,32 @@ def take(
         Whether a baseline that does not hold any more is replaced.
     fill
         Whether a missing baseline is taken.
+    within
+        Whether a time is within its limit: one that is not has to be confirmed as well.
     """
     runs: tuple[Run, ...] = (sample(),)
     baseline = tuple(baseline)
+    suspicious = not all(within(name, measured_s(name, runs)[0]) for name in tolerances)
+    if suspicious:
+        runs = _calmest(sample, CONFIRMATIONS)
     if not baseline:
-        taken = (*runs, *(sample() for _ in range(BASELINE_RUNS - 1))) if fill or replace else ()
+        taken = _calmest(sample, BASELINE_RUNS, runs) if fill or replace else ()
         return Timing(runs, keep=taken)
-    if _strays(runs, baseline, {name: share * SUSPICIOUS for name, share in tolerances.items()}):
-        runs = tuple(sample() for _ in range(CONFIRMATIONS))
-    keep = baseline
+    if not suspicious and _strays(runs, baseline, {name: share * SUSPICIOUS for name, share in tolerances.items()}):
+        runs = _calmest(sample, CONFIRMATIONS)
     different = {name: share for name, share in tolerances.items() if p_value(name, runs, baseline) <= significance}
-    if replace and len(runs) > 1 and _strays(runs, baseline, different):
-        keep = tuple(sample() for _ in range(BASELINE_RUNS))
-    return Timing(runs, baseline, keep)
+    timing = Timing(runs, baseline, baseline)
+    if replace and timing.confirmed and not timing.busy and _strays(runs, baseline, different):
+        return replaced(timing, keep=_calmest(sample, BASELINE_RUNS))
+    return timing
+
+
+def _calmest(sample: Callable[[], Run], count: int, taken: Sequence[Run] = ()) -> tuple[Run, ...]:
+    """Take runs until so many were not busy, or patience is at its end; return those that queued least."""
+    runs = list(taken)
+    while sum(not run.busy for run in runs) < count and len(runs) < count * PATIENCE:
+        runs.append(sample())
+    return tuple(sorted(runs, key=lambda run: run.busy)[:count])
 
 
 def _strays(runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float]) -> bool:

@@ -32,19 +32,19 @@ def keeps_figure(metric: Metric) -> bool:
     return (metric.tier in BASELINE_TIERS or metric.steady) and kind_of(metric.name).kept
 
 
-def tolerance_of(tier: Tier, baseline: float, share: float | None = None) -> float:
+def tolerance_of(name: str, tier: Tier, baseline: float, share: float | None = None) -> float:
     """Return how far a value of this tier may stray from `baseline`, in the metric's unit.
 
     Parameters
     ----------
-    tier
-        Of the metric.
+    name, tier
+        Of the metric. What a test records by itself has units of its own, and no floor.
     baseline
         The stored value.
     share
         What the marker allows, as a share of `baseline`; None for what the tier allows.
     """
-    floor = {"heap": HEAP_FLOOR_MB, "wall": FLOOR_S}.get(tier, 0.0)
+    floor = {"heap": HEAP_FLOOR_MB, "wall": FLOOR_S}.get(tier, 0.0) if name in CATALOGUE else 0.0
     if share is None:
         share = _SHARES.get(tier, 0.0)
     return max(share * abs(baseline), floor)
@@ -87,12 +87,12 @@ def judge(
             note = f"in the baseline, but not measured any more: {note}; or accept it with --perf-update"
         return Verdict(metric, "unmeasured", threshold, kind, baseline, note=note)
 
-    tolerance = 0.0 if baseline is None else tolerance_of(metric.tier, baseline, share)
+    tolerance = 0.0 if baseline is None else tolerance_of(metric.name, metric.tier, baseline, share)
     change = (value - baseline) / baseline if baseline else None
     # Positive is worse, whichever direction the metric prefers.
     worse = 0.0 if baseline is None else (value - baseline) * (1 if metric.better == "lower" else -1)
     status: Status
-    if limit is not None and _breaks(value, limit):
+    if limit is not None and breaks(value, limit):
         status = "over limit"
     elif worse > tolerance:
         status = "regressed"
@@ -157,12 +157,13 @@ def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda verdict: not verdict.failed)
 
 
-def _breaks(value: float, limit: Limit) -> bool:
+def breaks(value: float, limit: Limit) -> bool:
+    """Whether a value is beyond its limit; one that is equal to it is within."""
     kind, threshold = limit
     return value > threshold if kind == "max" else value < threshold
 
 
 def _telling(value: float | None, limits: Sequence[Limit]) -> Limit | None:
     """Return the limit to show of two: the broken one, else the first."""
-    broken = [limit for limit in limits if value is not None and _breaks(value, limit)]
+    broken = [limit for limit in limits if value is not None and breaks(value, limit)]
     return next(iter([*broken, *limits]), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,11 @@ from fresh_environment import build_wheel, environment_with
 from tinytroupe.testing import network_guard
 
 pytest_plugins = ["pytester"]
+
+# A shell starts what runs in its background deaf to Ctrl-C, and processes pass that on to those they start; tests that
+# press Ctrl-C need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with suppress(ImportError):  # the performance suite runs without it
     from hypothesis import settings

@@ -122,6 +122,20 @@ class Heap:
             self._too_many = True
             return
         self._sites, self._sites_mb = top_sites(self._root), now / MB
+        self._forget_looking()
+
+    def _forget_looking(self) -> None:
+        """Have Python give back the tuples that it keeps for reuse, thousands of them: they would count as the test's.
+
+        It does so at a full collection only, from which the test's own garbage is kept away: when that goes is part of
+        what the test does.
+        """
+        if self._growth:
+            gc.collect()
+        elif not gc.get_freeze_count():
+            gc.freeze()
+            gc.collect()
+            gc.unfreeze()
 
 
 class _Samples:

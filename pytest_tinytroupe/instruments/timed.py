@@ -1,4 +1,4 @@
-"""Real time and CPU time of one call, and beside them how fast the machine was just then."""
+"""Real time and CPU time of one call, and beside them how fast, and how busy, the machine was just then."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import time
 
 from pytest_tinytroupe.instruments import Reading
+from pytest_tinytroupe.queueing import queued, queued_between
 from pytest_tinytroupe.timing import Run
 
 WORK = 36_000
@@ -27,18 +28,23 @@ class Timed:
         self._before_s = 0.0
         self._wall_s = 0.0
         self._cpu_s = 0.0
+        self._queued: dict[str, int] = {}
 
     def start(self) -> None:
         """Calibrate, and begin."""
         gc.collect()  # what was left by others is not collected at this test's cost
         self._before_s = calibrate()
+        self._queued = queued()
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
         """End, and calibrate again."""
         cpu_s, wall_s = time.process_time() - self._cpu_s, time.perf_counter() - self._wall_s
+        queued_s = queued_between(self._queued, queued())
         gc.collect()
-        self._run = Run(wall_s, cpu_s, (self._before_s + calibrate()) / 2)
+        # What others on the machine took from the call is not the call's.
+        alone_s = max(wall_s - queued_s, min(cpu_s, wall_s), 1e-9)
+        self._run = Run(alone_s, cpu_s, (self._before_s + calibrate()) / 2, queued_s)
 
     def read(self) -> Reading:
         """Hand over the round; a single one is no metric yet."""

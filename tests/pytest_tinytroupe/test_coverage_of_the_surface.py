@@ -86,12 +86,12 @@ def test_every_other_keyword_has_a_test(keyword):
     assert f"{keyword}=" in TESTS
 
 
-@pytest.mark.parametrize("option", ["--perf", *options.NEEDS_PERF.values()])
+@pytest.mark.parametrize("option", ["--perf", "--no-perf", "--no-perf-strict", *options.NEEDS_PERF.values()])
 def test_every_option_has_a_test(option):
     assert f'"{option}"' in TESTS or f'"{option}=' in TESTS
 
 
-@pytest.mark.parametrize("key", [*options.PATHS, "perf_time_limit", "perf_strict"])
+@pytest.mark.parametrize("key", [*options.SWITCHES, *options.PATHS, "perf_time_limit"])
 def test_every_ini_key_has_a_test(key):
     assert f"{key} =" in TESTS or f'"{key}"' in TESTS
 

@@ -125,3 +125,28 @@ def test_trio_is_left_to_anyio(pytester):
 def test_without_perf_the_module_is_not_imported():
     code = "import sys, pytest_tinytroupe.plugin; sys.exit('pytest_tinytroupe.coroutines' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_decorators_plain_function_around_a_coroutine_function_runs_whole(pytester):
+    pytester.makepyfile(
+        """
+        import asyncio, functools, pytest
+        entered = []
+        def noting(function):
+            @functools.wraps(function)
+            def inner(*args, **kwargs):
+                entered.append(1)
+                return function(*args, **kwargs)
+            return inner
+        @pytest.mark.perf(max_time_s=3, baseline=False)
+        @noting
+        async def test_it(mock_llm): await asyncio.sleep(2)
+        @pytest.mark.perf(baseline=False)
+        @noting
+        async def test_real(): await asyncio.sleep(0)
+        def test_entered(): assert len(entered) == 2
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", "-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*time_s * 2 s *"])

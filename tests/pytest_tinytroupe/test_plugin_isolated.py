@@ -194,19 +194,23 @@ def test_the_child_never_outlives_its_parent(pytester, name, body):
     )
     command = [sys.executable, "-m", "pytest", *PLAIN, "-p", "no:cacheprovider"]
     process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True)
-    pid_file, deadline = pytester.path / "pid", time.monotonic() + 60
-    while not (pid_file.exists() and pid_file.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.Signals[name])  # to the parent alone
-    output, _ = process.communicate(timeout=60)
-    if name == "SIGINT":
-        assert process.returncode == pytest.ExitCode.INTERRUPTED
-        assert "KeyboardInterrupt" in output
-    deadline = time.monotonic() + 60
-    while _runs(int(pid_file.read_text())):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    pid_file = pytester.path / "pid"
+    try:
+        deadline = time.monotonic() + 60
+        while not (pid_file.exists() and pid_file.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.Signals[name])  # to the parent alone
+        output, _ = process.communicate(timeout=60)
+        if name == "SIGINT":
+            assert process.returncode == pytest.ExitCode.INTERRUPTED
+            assert "KeyboardInterrupt" in output
+        deadline = time.monotonic() + 60
+        while _runs(int(pid_file.read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
     assert (pytester.path / "torn").exists()
 
 

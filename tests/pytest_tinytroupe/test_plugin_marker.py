@@ -107,6 +107,10 @@ def test_the_nearest_marker_wins_key_by_key(pytester):
             @pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.perf(max_tokens=0)), 2])
             @pytest.mark.perf(max_tokens=2, max_time_s=None)
             def test_param(self, n): pass
+
+            @pytest.mark.perf(max_tokens=3)
+            @pytest.mark.perf(max_tokens=4)
+            def test_stacked(self): pass
         """
     )
     result = pytester.runpytest_inprocess("--collect-only", *QUIET[:-1])
@@ -115,6 +119,7 @@ def test_the_nearest_marker_wins_key_by_key(pytester):
             "test_function {'max_llm_calls': 5, 'max_time_s': 9, 'max_tokens': 1} 9 False",
             "test_param?1? {'max_llm_calls': 5, 'max_tokens': 0} 9 True",
             "test_param?2? {'max_llm_calls': 5, 'max_tokens': 2} 9 True",
+            "test_stacked {'max_llm_calls': 5, 'max_time_s': 9, 'max_tokens': 4} 9 True",
         ]
     )
 

@@ -61,6 +61,22 @@ def test_the_command_line_wins_over_ini(pytester):
     assert not (pytester.path / "perf-report").exists()
 
 
+def test_the_ini_can_ask_for_every_run_to_measure(pytester):
+    pytester.makeini("[pytest]\nperf = true\nperf_report =\nperf_strict = true")
+    pytester.makepyfile(test_it=TEST)
+    assert run(pytester, "--perf-update").ret == 0
+    (pytester.path / "ran").unlink()
+    result = run(pytester)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["ok *test_it.py::test_perf*"])
+    (pytester.path / "ran").unlink()
+    run(pytester, "--no-perf").assert_outcomes(passed=1, skipped=1)
+    assert not (pytester.path / "ran").exists()
+    (pytester.path / "test_it.py").write_text("def test_plain(): pass")
+    assert run(pytester).ret == run(pytester, "--perf").ret == pytest.ExitCode.TESTS_FAILED
+    assert run(pytester, "--no-perf-strict").ret == 0
+
+
 @pytest.mark.parametrize(("ini", "args"), [("perf_report =", []), ("", ["--perf-report="]), ("", ["--no-perf-report"])])
 def test_no_report_on_request(pytester, ini, args):
     pytester.makeini(f"[pytest]\n{ini}")

@@ -45,6 +45,9 @@ def model(request):
 """
 
 
+PLAIN = ("-p", "no:randomly", "--perf", "--no-perf-report")
+
+
 def run(pytester, *args):
     return pytester.runpytest_inprocess("-p", "no:randomly", "--perf", "--no-perf-report", "-v", *args)
 
@@ -496,3 +499,83 @@ def test_exitfirst_and_last_failed_work(pytester):
     )
     run(pytester, "-x").assert_outcomes(failed=1)
     run(pytester, "--lf").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("where", ["fixture", "body"])
+def test_a_test_that_is_skipped_only_in_a_later_pass_was_not_measured(pytester, where):
+    pytester.makepyfile(
+        f"""
+        import pytest
+        uses = []
+        def use(place):
+            uses.append(place)
+            if place == "{where}" and uses.count(place) == 2:
+                pytest.skip("busy")
+        @pytest.fixture
+        def resource(): use("fixture")
+        @pytest.mark.perf(max_heap_mb=9)
+        def test_it(resource): use("body")
+        """
+    )
+    result = run(pytester, "--perf-update")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["perf: not judged: it was skipped in its heap pass, after 1 without that: *busy"])
+    assert not list((pytester.path / "baselines").rglob("*.json"))
+
+
+def test_a_failed_subtest_fails_the_test_once_and_keeps_its_baseline(pytester):
+    pytester.makepyfile(
+        """
+        import unittest, pytest
+        runs = []
+        @pytest.mark.perf
+        class TestIt(unittest.TestCase):
+            def test_it(self):
+                runs.append(1)
+                for i in range(2):
+                    with self.subTest(i=i):
+                        assert i == 0
+        def test_runs(): assert len(runs) == 1
+        """
+    )
+    result = run(pytester, "--perf-update")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*::TestIt::test_it  [[]failed[]]"])
+    assert not list((pytester.path / "baselines").rglob("*.json"))
+
+
+def test_properties_of_a_test_are_those_of_its_last_pass(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf
+        def test_it(record_property): record_property("mine", 1)
+        """
+    )
+    run(pytester, "--perf-update", "--junit-xml=junit.xml", "-o", "junit_family=xunit1")
+    assert (pytester.path / "junit.xml").read_text().count('name="mine"') == 1
+
+
+WORLDS = """
+    import pytest
+    pytestmark = pytest.mark.perf
+
+    @pytest.mark.parametrize("n", range(4))
+    def test_world(make_world, mock_llm, n):
+        mock_llm.latency = 0.1
+        make_world(agents=3).run(2)
+"""
+
+
+def test_which_tests_ran_before_in_the_process_does_not_matter(pytester):
+    """Neither to a verdict nor to a byte of the baseline: what is imported once is no test's heap."""
+    pytester.makepyfile(test_it=WORLDS)
+    baseline = pytester.path / "baselines" / "test_it.json"
+    texts = set()
+    for options in ([], ["-n2"], ["-n2", "--dist=worksteal"]):
+        baseline.unlink(missing_ok=True)
+        pytester.runpytest_subprocess(*PLAIN, "--perf-update", *options).assert_outcomes(passed=4)
+        texts.add(baseline.read_text())
+    assert len(texts) == 1
+    pytester.runpytest_subprocess(*PLAIN, "test_it.py::test_world[2]").assert_outcomes(passed=1)
+    assert baseline.read_text() in texts

@@ -111,6 +111,7 @@ BAD = {
     "record('x', float('nan'))": "must be a finite number",
     "record('x', True)": "must be a finite number",
     "record('x', '1')": "must be a finite number",
+    "record('x', 10**400)": "must be a finite number",
     "record('x', 1, better='more')": "better must be",
     "record('x', 1, tier='sure')": "tier must be one of",
     "compare(print, print, min_ratio=0)": "min_ratio must be",
@@ -122,3 +123,11 @@ BAD = {
 def test_nonsense_is_refused(perf, call, message):
     with pytest.raises(ValueError, match=message):
         exec(f"perf.{call}")
+
+
+@pytest.mark.parametrize("value", ["1 / 3", "1.23456789e-10", "-2.5e-7", "1.7976931348623157e308", "10**300"])
+def test_a_recorded_value_comes_back_to_the_last_digit(pytester, value):
+    pytester.makepyfile(test_it=f"import pytest\n@pytest.mark.perf\ndef test_it(perf): perf.record('x', {value})")
+    assert run(pytester, "--perf-update").ret == 0
+    assert run(pytester).ret == 0
+    assert stored(pytester)["x"] == eval(value)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
+import sys
 from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_tinytroupe.queueing import queued, queued_between
 from pytest_tinytroupe.records import Metric, Verdict
 from pytest_tinytroupe.statistics import holm, student_t_tail
-from pytest_tinytroupe.times import metrics_of, settled
+from pytest_tinytroupe.times import TOO_BUSY, metrics_of, settled
 from pytest_tinytroupe.timing import (
     BASELINE_RUNS,
+    BUSY,
     CONFIRMATIONS,
     FLOOR_S,
+    PATIENCE,
     ROUNDS,
     SIGNIFICANCE,
     TOLERANCE,
@@ -288,3 +293,93 @@ def test_holm_keeps_the_chance_of_any_false_alarm():
 
 
 assert CONFIRMATIONS == 3
+
+
+def crowded(*shares, cpu_s=1.5):
+    """Return what is left, and a function that plays runs which queued for such a share of the time they wanted."""
+    rest = [Run(cpu_s + 0.001, cpu_s, 0.01, cpu_s * share / (1 - share)) for share in shares]
+    return rest, lambda: rest.pop(0)
+
+
+@pytest.mark.parametrize(("share", "busy"), [(0.0, False), (BUSY - 0.001, False), (BUSY + 0.001, True)])
+def test_a_run_is_busy_from_a_share_of_queueing_on(share, busy):
+    _, sample = crowded(share)
+    assert sample().busy is busy
+
+
+def test_runs_beside_others_are_taken_again_and_the_calm_ones_count():
+    rest, sample = crowded(0.0, 0.5, 0.0, 0.5, 0.0, 0.0, 0.9)
+    timing = take(sample, STEADY, CPU)
+    assert len(rest) == 1
+    assert not any(run.busy for run in timing.runs)
+    assert judged(timing).status == "regressed"
+
+
+def test_on_a_machine_that_stays_busy_a_time_is_not_judged_and_nothing_is_replaced():
+    rest, sample = crowded(0.0, *[0.5] * (CONFIRMATIONS * PATIENCE), 0.0)
+    timing = take(sample, STEADY, CPU, replace=True)
+    assert len(rest) == 1
+    verdict = judged(timing)
+    assert (verdict.status, verdict.p_value, timing.keep) == ("advisory", None, STEADY)
+    assert verdict.note == f"{TOO_BUSY} (50% of the time it wanted one)"
+
+
+def test_a_missing_baseline_is_taken_of_calm_runs_where_there_are_enough():
+    _, sample = crowded(0.5, 0.5, *[0.0] * BASELINE_RUNS)
+    timing = take(sample, (), CPU, fill=True)
+    assert [run.busy for run in timing.keep] == [False] * BASELINE_RUNS
+
+
+def test_a_broken_limit_is_confirmed_too():
+    def within(name, value_s):
+        return value_s <= 1.2
+
+    rest, sample = sequence(1.3, 1.0, 1.0, 1.0, 1.3)
+    assert len(take(sample, (), CPU, within=within).runs) == CONFIRMATIONS
+    assert len(rest) == 1
+    rest, sample = sequence(1.2, 1.3)
+    assert len(take(sample, (), CPU, within=within).runs) == 1
+
+
+def test_queueing_is_the_processs_own_and_in_proportion():
+    rounds = [Run(1.0, 0.5, 0.01, 0.5), Run(1.0, 0.5, 0.01, 1.5)]
+    assert run_of(rounds).queued_s == pytest.approx(1.0)
+    assert run_of([Run(1.0, 0.0, 0.01, 0.5)]).queued_s == 0.0
+
+
+def test_the_thread_that_queued_longest_counts():
+    assert queued_between({"1": 5_000_000, "2": 0}, {"1": 6_000_000, "2": 3_000_000, "3": 2_000_000}) == 0.003
+    assert queued_between({"1": 5}, {}) == 0.0
+
+
+@pytest.mark.skipif(not queued(), reason="this system keeps no account of queueing")
+def test_queueing_explains_what_others_take():
+    """Real time less queueing is CPU time, of a process that competes with three others for one core."""
+    program = """
+import os, sys, time
+from statistics import median
+from pytest_tinytroupe.queueing import queued, queued_between
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+if sys.argv[1] == "hog":
+    end = time.monotonic() + 20
+    while time.monotonic() < end and os.getppid() != 1: pass
+    sys.exit()
+shares, alone = [], []
+for _ in range(11):
+    before, wall, cpu = queued(), time.perf_counter(), time.process_time()
+    while time.process_time() - cpu < 0.03: pass
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    shares.append(cpu / wall)
+    alone.append(cpu / (wall - queued_between(before, queued())))
+print(median(shares), median(alone))
+"""
+    hogs = [subprocess.Popen([sys.executable, "-c", program, "hog"]) for _ in range(3)]
+    try:
+        told = subprocess.run([sys.executable, "-c", program, "it"], capture_output=True, text=True, check=True).stdout
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    raw, alone = map(float, told.split())
+    assert raw < 0.6
+    assert alone == pytest.approx(1.0, abs=0.15)

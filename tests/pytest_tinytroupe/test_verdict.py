@@ -110,13 +110,20 @@ def test_failing_ones_can_be_put_first():
 
 
 FINITE = st.floats(min_value=0, max_value=1e12)
+NAMES = st.sampled_from(["m", "heap_mb"])
 
 
-@given(FINITE, FINITE, st.sampled_from(["lower", "higher"]), st.sampled_from(["exact", "heap"]))
-def test_a_value_passes_exactly_when_it_is_not_worse_than_the_tolerance(value, baseline, better, tier):
-    verdict = judge(Metric("m", value, tier=tier, better=better), None, baseline)
+def test_what_a_test_records_itself_has_no_floor():
+    assert judge(Metric("g", 0.05, "GB", tier="heap"), None, 0.01).status == "regressed"
+    assert judge(Metric("g", 0.0101, "GB", tier="heap"), None, 0.01).status == "ok"
+    assert judge(Metric("heap_mb", 0.05, "MB", tier="heap"), None, 0.01).status == "ok"
+
+
+@given(FINITE, FINITE, st.sampled_from(["lower", "higher"]), st.sampled_from(["exact", "heap"]), NAMES)
+def test_a_value_passes_exactly_when_it_is_not_worse_than_the_tolerance(value, baseline, better, tier, name):
+    verdict = judge(Metric(name, value, tier=tier, better=better), None, baseline)
     worse = value - baseline if better == "lower" else baseline - value
-    assert verdict.failed == (worse > tolerance_of(tier, baseline))
+    assert verdict.failed == (worse > tolerance_of(name, tier, baseline))
     assert (verdict.status in FAILING) == verdict.failed
 
 
