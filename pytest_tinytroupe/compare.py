@@ -87,7 +87,7 @@ def _share(verdicts: Iterable[Verdict | None]) -> float | None:
     """
     for verdict in verdicts:
         if verdict is not None and verdict.baseline:
-            usual = tolerance_of(verdict.metric.tier, verdict.baseline)
+            usual = tolerance_of(verdict.metric.name, verdict.metric.tier, verdict.baseline)
             return None if isclose(verdict.tolerance, usual) else verdict.tolerance / abs(verdict.baseline)
     return None
 
