@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 
@@ -99,3 +100,20 @@ def test_a_page_that_asks_other_hosts_is_refused(html):
 )
 def test_what_stays_at_home_is_not(html):
     assert offline_site.requests_of_page(html) == []
+
+
+# ---------------------------------------------------------------- the file of --perf-json
+
+
+def test_the_page_on_perf_json_names_the_keys_of_a_run_and_no_others(pytester):
+    pytester.makepyfile("import pytest\n@pytest.mark.perf\ndef test_it(world, mock_llm, troupe): pass\n")
+    pytester.runpytest_inprocess("--perf", "--perf-json=run.json", "--no-perf-report")
+    written = json.loads((pytester.path / "run.json").read_text("utf-8"))
+    (record,) = written["records"]
+    page = (ROOT / "docs" / "perf_json.md").read_text("utf-8") + "\n"
+    first_columns = [
+        " ".join(re.findall(r"^\| (`[^|]*)\|", table, re.MULTILINE))
+        for table in re.findall(r"\| key \| type .*?\n\n", page, re.DOTALL)
+    ]
+    named = [set(re.findall(r"`(\w+)`", cells)) for cells in first_columns]
+    assert named == [set(written), set(record), set(record["verdicts"][0])]

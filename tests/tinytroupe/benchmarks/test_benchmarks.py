@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from tinytroupe.engine import force_scheduler
 
 ALL = {**GENERAL, **PARALLEL}
 IN_PROCESS = [name for name in ALL if name not in ("memory", "real-time")]
+PAGE = Path(__file__).parents[3] / "docs" / "benchmarks_json.md"
 SMALL = {
     "speedup": Plan(agents=(1, 3)),
     "scenarios": Plan(steps=1),
@@ -49,6 +52,24 @@ def test_each_benchmark_keeps_its_bounds_and_repeats_to_the_last_digit(name):
         {k: v for k, v in row.items() if k not in real} for row in again.rows
     ]
     assert all({column.key for column in first.columns} <= set(row) | OPTIONAL for row in first.rows)
+    assert {key for row in first.rows for key in row} <= documented(name)
+
+
+def documented(name):
+    """Return the keys of a benchmark's rows that ``docs/benchmarks_json.md`` names; ``these`` are those before."""
+    keys = set()
+    for names, cell in re.findall(
+        r"^\| (`.*?) \| (.*) \|$", PAGE.read_text("utf-8").partition("| keys of a row |")[2], re.M
+    ):
+        keys = {*(keys if cell.startswith("these") else ()), *re.findall(r"`(\w+)`", cell)}
+        if name in re.findall(r"`([\w-]+)`", names):
+            return keys
+    raise AssertionError(f"{PAGE.name} does not describe {name}")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_page_describes_each_benchmark_and_its_columns(name):
+    assert len(documented(name)) >= 6
 
 
 OPTIONAL = {"guide_sequential_s", "guide_parallel_s", "guide_speedup"}
@@ -98,12 +119,14 @@ def test_trouble_is_met_and_told():
 def test_memory_is_measured_in_fresh_processes():
     section = GENERAL["memory"](Plan(steps=2), lambda _: None)
     assert [row["agents"] for row in section.rows] == [5, 10, 20]
+    assert {key for row in section.rows for key in row} <= documented("memory")
     assert all(0 < row["start_mb"] <= row["end_mb"] + 5 for row in section.rows)
 
 
 @pytest.mark.slow
 def test_real_time_says_what_virtual_time_says():
     (row,) = GENERAL["real-time"](Plan(agents=(5,), steps=1, latency="0.3"), lambda _: None).rows
+    assert set(row) <= documented("real-time")
     assert row["sequential_s"] >= 1.5
     assert row["parallel_s"] >= 0.3
     assert row["speedup"] > 2
@@ -231,7 +254,6 @@ def test_wrong_use_ends_in_status_2_and_says_why(tmp_path, monkeypatch, capsys, 
 @pytest.mark.parametrize("suite", ["benchmark_suite", "parallel_benchmarks"])
 def test_the_guide_s_scripts_run_from_their_directory(suite, tmp_path, monkeypatch, capsys):
     import runpy
-    from pathlib import Path
 
     script = Path(__file__).parents[2] / "performance" / f"{suite}.py"
     monkeypatch.setattr("sys.argv", [str(script), "--list"])
