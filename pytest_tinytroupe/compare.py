@@ -86,9 +86,10 @@ def _share(verdicts: Iterable[Verdict | None]) -> float | None:
     A result tells how far each figure was allowed to stray from its baseline, in the metric's unit.
     """
     for verdict in verdicts:
-        if verdict is not None and verdict.baseline:
-            usual = tolerance_of(verdict.metric.name, verdict.metric.tier, verdict.baseline)
-            return None if isclose(verdict.tolerance, usual) else verdict.tolerance / abs(verdict.baseline)
+        held_against = (verdict.baseline or verdict.metric.value) if verdict is not None else None
+        if verdict is not None and held_against:
+            usual = tolerance_of(verdict.metric.name, verdict.metric.tier, held_against)
+            return None if isclose(verdict.tolerance, usual) else verdict.tolerance / abs(held_against)
     return None
 
 

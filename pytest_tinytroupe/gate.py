@@ -21,6 +21,7 @@ from pytest_tinytroupe.phases import CHILD, MARKER, MARKER_ERROR
 from pytest_tinytroupe.records import SessionReport, TestRecord
 from pytest_tinytroupe.settings import Settings, in_ci
 from pytest_tinytroupe.statistics import holm
+from pytest_tinytroupe.times import TOO_BUSY
 from pytest_tinytroupe.timing import SIGNIFICANCE
 
 if TYPE_CHECKING:
@@ -218,6 +219,13 @@ class Gate:
             self.records[place] = replace(record, verdicts=verdicts, outcome="failed")
             self.entries = [each for each in self.entries if f"{each.file}::{each.test}" != record.nodeid]
             self.errors.append(f"{record.nodeid}: {verdict.metric.name} regressed, {note}")
+
+    @property
+    def too_busy(self) -> list[str]:
+        """Ids of the tests whose times are beyond their tolerance, but were taken while others had the cores."""
+        return [
+            record.nodeid for record in self.records if any(each.note.startswith(TOO_BUSY) for each in record.verdicts)
+        ]
 
     @property
     def without_times(self) -> list[str]:

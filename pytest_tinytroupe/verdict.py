@@ -87,7 +87,7 @@ def judge(
             note = f"in the baseline, but not measured any more: {note}; or accept it with --perf-update"
         return Verdict(metric, "unmeasured", threshold, kind, baseline, note=note)
 
-    tolerance = 0.0 if baseline is None else tolerance_of(metric.name, metric.tier, baseline, share)
+    tolerance = tolerance_of(metric.name, metric.tier, value if baseline is None else baseline, share)
     change = (value - baseline) / baseline if baseline else None
     # Positive is worse, whichever direction the metric prefers.
     worse = 0.0 if baseline is None else (value - baseline) * (1 if metric.better == "lower" else -1)

@@ -124,6 +124,13 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
             terminal.write_line(
                 f"times of {count} held against nothing: no baseline of this machine ({machine_key()})", yellow=True
             )
+    if gate.too_busy:
+        terminal.write_line(
+            f"times not judged, beyond their tolerance while others had the cores: {', '.join(gate.too_busy)}; "
+            "run again when the machine has less to do",
+            yellow=True,
+            bold=True,
+        )
     _write_unused(terminal, gate)
     for what, path in gate.written.items():
         terminal.write_line(f"{what + ':':<10} {path}")

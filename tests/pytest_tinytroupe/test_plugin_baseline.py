@@ -158,11 +158,12 @@ def test_baseline_false_keeps_none(project):
 @pytest.mark.parametrize(
     ("content", "message", "xdist"),
     [
-        ("<<<<<<< HEAD", "perf: baseline *test_it.json: not valid JSON (*; restore it from version control*", []),
+        ('{"schema"', "perf: baseline *test_it.json: not valid JSON (*; restore it from version control*", []),
+        ("<<<<<<< HEAD", "perf: baseline *test_it.json: in the middle of a merge; take either side *", []),
         ('{"schema": 3}', "perf: baseline *test_it.json: schema 3 is newer than 2; upgrade pytest-tinytroupe", []),
         ('{"schema": 3}', "perf: baseline *test_it.json: schema 3 is newer than 2; upgrade pytest-tinytroupe", ["-n2"]),
     ],
-    ids=["corrupt", "future", "future-xdist"],
+    ids=["corrupt", "merge", "future", "future-xdist"],
 )
 def test_a_file_that_makes_no_sense_fails_its_tests_and_stays(project, content, message, update, xdist):
     path = project.path / "baselines" / "test_it.json"

@@ -27,6 +27,7 @@ class Machine:
         self.jitter = (-0.01, 0.0, 0.01, -0.005, 0.005)
         self.asked = []
         self.error = None
+        self.queued_s = 0.0
 
     def sample(self, gate, item):
         if self.error is not None:
@@ -36,7 +37,7 @@ class Machine:
         if isinstance(cpu_s, list):
             cpu_s = cpu_s.pop(0)
         cpu_s *= 1 + self.jitter[len(self.asked) % len(self.jitter)]
-        return Run(cpu_s + 0.5, cpu_s, 0.015)
+        return Run(cpu_s + 0.5, cpu_s, 0.015, self.queued_s)
 
 
 @pytest.fixture
@@ -112,6 +113,23 @@ def test_the_life_of_a_baseline_of_times(pytester, machine, monkeypatch):
     result.stdout.fnmatch_lines(["*improved", "1 test improved; keep it with: *"])
     run(pytester, "--perf-update").assert_outcomes(passed=1)
     assert stored(pytester)["test_it"]["wall"][machine_key()] != lines
+
+
+def test_a_busy_machine_is_told_and_judges_no_time_but_its_limit(pytester, machine, monkeypatch):
+    pytester.makepyfile(test_it=TEST.format(decorator=CPU))
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    machine.cpu_s["test_it"], machine.queued_s = 1.5, 1.5
+    monkeypatch.setenv("CI", "true")
+    result = run(pytester, "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*  cpu_s * advisory",
+            "times not judged, beyond their tolerance while others had the cores: test_it.py::test_it; run again *",
+        ]
+    )
+    machine.cpu_s["test_it"] = 11.0
+    run(pytester).assert_outcomes(failed=1)
 
 
 def test_a_failing_test_takes_no_baseline(pytester, machine):
