@@ -58,6 +58,7 @@ def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: lis
     from pytest_tinytroupe.instruments.process import Process
     from pytest_tinytroupe.instruments.recorded import Recorded
     from pytest_tinytroupe.instruments.timed import Timed
+    from pytest_tinytroupe.instruments.traffic import METRICS, Traffic
     from pytest_tinytroupe.instruments.turns import Turns
 
     if name == "heap":
@@ -69,7 +70,13 @@ def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: lis
     if name == "timed":
         return [Timed(rounds)]
     # Whoever is isolated runs this in a process of its own.
-    instruments: list[Instrument] = [Process(probe, steady=marker.isolate), Exact(probe), Recorded(probe), Turns(probe)]
+    instruments: list[Instrument] = [
+        Process(probe, steady=marker.isolate),
+        Exact(probe),
+        Recorded(probe),
+        Turns(probe),
+        Traffic(probe, asked=any(map(marker.wants, METRICS))),
+    ]
     if marker.wants("cost_usd"):
         from pytest_tinytroupe.instruments.cost import Cost
 

@@ -63,7 +63,8 @@ NAMES = {
     "tinytroupe.steering": ("Intervention", "InterventionBatch", "InterventionError", "intervene"),
     "tinytroupe.testing": (
         *("Call", "Constant", "DirectModel", "Fault", "LogNormal", "MockLLM", "NetworkBlockedError", "PerToken"),
-        *("Recorded", "Recorder", "RecordingError", "Reply", "Uniform", "network_guard", "parse_latency", "run_server"),
+        *("Recorded", "Recorder", "RecordingError", "Reply", "Traffic", "Uniform", "network_guard"),
+        *("parse_latency", "run_server"),
     ),
     "tinytroupe.tools": (
         *("CalendarEvent", "Document", "TinyCalendar", "TinyTool", "TinyToolUse", "TinyWordProcessor", "ToolError"),

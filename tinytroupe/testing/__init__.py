@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tinytroupe.testing.recording import RecordingError
     from tinytroupe.testing.rules import Reply
     from tinytroupe.testing.server import run_server
+    from tinytroupe.testing.traffic import Traffic
 
 _HOMES = {
     "Call": "call",
@@ -30,6 +31,7 @@ _HOMES = {
     "Recorder": "recorder",
     "RecordingError": "recording",
     "Reply": "rules",
+    "Traffic": "traffic",
     "Uniform": "latency",
     "network_guard": "guard",
     "parse_latency": "latency",
@@ -49,6 +51,7 @@ __all__ = [
     "Recorder",
     "RecordingError",
     "Reply",
+    "Traffic",
     "Uniform",
     "network_guard",
     "parse_latency",

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 from tinytroupe.testing.call import endpoint_of
 from tinytroupe.testing.interception import Intercepting
 from tinytroupe.testing.recording import Take, secrets_in, take_of
 
-if TYPE_CHECKING:
-    from tinytroupe.testing.recorder import Recorder
+
+class Listener(Protocol):
+    """Who is told what passes: a `Recorder`, or `Traffic`."""
+
+    @property
+    def base_url(self) -> str | None:
+        """Where requests are sent instead; None for where they are going."""
+        ...
+
+    def add(self, take: Take, secrets: Sequence[str] = ()) -> None:
+        """Take in one exchange."""
+        ...
+
 
 _FAULTS = (
     ("ConnectTimeout", "connect_timeout"),
@@ -26,7 +37,7 @@ _FAULTS = (
 class TapRouter(Intercepting):
     """Lets every request go where it is going, or to the recorder's `base_url`, and records those to a model."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Listener) -> None:
         super().__init__()
         self.recorder = recorder
 
@@ -39,7 +50,7 @@ class _Tap:
 
     __slots__ = ("_http", "_original", "_recorder")
 
-    def __init__(self, http: Any, recorder: Recorder, original: Callable[[Any], Any]) -> None:
+    def __init__(self, http: Any, recorder: Listener, original: Callable[[Any], Any]) -> None:
         self._http = http
         self._recorder = recorder
         self._original = original
@@ -103,7 +114,7 @@ def after_base(path: str) -> str:
 class _Taking:
     """One exchange while it happens."""
 
-    def __init__(self, recorder: Recorder, endpoint: str, path: str, request: Any) -> None:
+    def __init__(self, recorder: Listener, endpoint: str, path: str, request: Any) -> None:
         self._recorder = recorder
         self._endpoint, self._path = endpoint, path
         self._secrets = secrets_in(request.headers)
