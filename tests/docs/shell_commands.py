@@ -25,6 +25,7 @@ OTHERS = {
     "export",
     "git",
     "ls",
+    "npm",
     "open",
     "printf",
     "sed",

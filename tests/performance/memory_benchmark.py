@@ -51,7 +51,7 @@ LEAK = """
 import pytest
 kept = []
 
-@pytest.mark.perf(max_memory_growth_mb_per_step=1, max_leaked_mb=1, baseline=False)
+@pytest.mark.perf(max_memory_growth_mb_per_step=1, max_leaked_mb=100, baseline=False)
 def test_leak(make_world, mock_llm):
     world = make_world(agents=2)
     for agent in world.agents:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
+from pytest_tinytroupe import flames
 
 FAILS_BY_MEMORY = """
     import pytest
@@ -46,6 +49,15 @@ def test_without_memray_the_remedy_is_told(pytester):
     pytester.makepyfile(test_it=FAILS_BY_MEMORY.format(more=""))
     run(pytester).assert_outcomes(failed=1)
     assert "pytest-tinytroupe[memray]" in page_of(pytester)
+    assert not (pytester.path / "out" / "flames").exists()
+
+
+def test_a_trace_that_cannot_be_drawn_is_said(pytester, monkeypatch):
+    pytest.importorskip("memray", reason="memray is not installed: flame graphs were not tried")
+    monkeypatch.setattr(flames, "run_fresh", lambda *args, trace, **more: Path(trace).write_bytes(b"no trace"))
+    pytester.makepyfile(test_it=FAILS_BY_MEMORY.format(more=""))
+    run(pytester).assert_outcomes(failed=1)
+    assert "memory: no flame graph: memray could not draw it: " in page_of(pytester)
     assert not (pytester.path / "out" / "flames").exists()
 
 
