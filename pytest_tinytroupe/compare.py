@@ -83,13 +83,18 @@ def _difference(old: TestRecord, new: TestRecord, tiers: frozenset[Tier], allow_
 def _share(verdicts: Iterable[Verdict | None]) -> float | None:
     """Return what the test's marker allowed, as a share of the baseline; None for what the tier allows.
 
-    A result tells how far each figure was allowed to stray from its baseline, in the metric's unit.
+    A result tells how far each figure may stray, in the metric's unit: from its baseline, or, where there is none, from
+    itself. The first that says something else than its tier counts, or that has a baseline.
     """
     for verdict in verdicts:
         held_against = (verdict.baseline or verdict.metric.value) if verdict is not None else None
-        if verdict is not None and held_against:
-            usual = tolerance_of(verdict.metric.name, verdict.metric.tier, held_against)
-            return None if isclose(verdict.tolerance, usual) else verdict.tolerance / abs(held_against)
+        if verdict is None or not held_against:
+            continue
+        usual = tolerance_of(verdict.metric.name, verdict.metric.tier, held_against)
+        if not isclose(verdict.tolerance, usual):
+            return verdict.tolerance / abs(held_against)
+        if verdict.baseline:
+            return None
     return None
 
 

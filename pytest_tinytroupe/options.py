@@ -53,7 +53,11 @@ def add_options(parser: pytest.Parser) -> None:
         option = name.replace("_", "-")
         group.addoption(f"--{option}", action="store_true", default=None, help=f"{text} (default: ini {name}, or not)")
         group.addoption(
-            f"--no-{option}", action="store_false", default=None, dest=name, help=f"do not, whatever ini {name} says"
+            f"--no-{option}",
+            action="store_false",
+            default=None,
+            dest=name,
+            help=f"not {option}, whatever the ini says",
         )
         parser.addini(name, text, type="bool", default=False)
     for flag, text in FLAGS.items():  # deeds, not settings: asked for each time

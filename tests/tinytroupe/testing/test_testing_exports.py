@@ -11,7 +11,7 @@ import tinytroupe.testing
 
 NAMES = [
     "Call", "Constant", "DirectModel", "Fault", "LogNormal", "MockLLM", "NetworkBlockedError", "PerToken", "Recorded",
-    "Recorder", "RecordingError", "Reply", "Uniform", "network_guard", "parse_latency", "run_server",
+    "Recorder", "RecordingError", "Reply", "Traffic", "Uniform", "network_guard", "parse_latency", "run_server",
 ]  # fmt: skip
 
 
