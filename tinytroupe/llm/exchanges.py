@@ -6,7 +6,8 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ _APPLICATION_ID = 0x54544A4C  # "TTJL", at bytes 68-71 of the file
 _MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 30.0
 _EVICT_AT_ONCE = 64
-_PREFIXES_KEPT = 1024
 _ADDRESS = "simulation = ? AND person = ? AND call = ? AND hash = ?"
 
 # A table with row ids: the blobs are long, and keys that are searched should lie close together.
@@ -104,7 +104,7 @@ class ExchangeFile:
         self._read_only = read_only
         self._max_bytes = max_bytes
         self._power_safe = power_safe
-        self._prefixes: dict[bytes, int] = {}
+        self._under_way: Counter[Key] = Counter()  # of this process; in a cache, several ask the same at once
         self._before_fork: list[sqlite3.Connection] = []
         self._open()
 
@@ -191,6 +191,7 @@ class ExchangeFile:
 
     def reopen_after_fork(self) -> None:
         """Open the file anew: SQLite's connections do not survive a fork. Memory came along and stays as it is."""
+        self._under_way.clear()
         if self.path != ":memory:":
             self._before_fork.append(self._connection)  # closing it here would drop the parent's locks
             self._open()
@@ -215,7 +216,6 @@ class ExchangeFile:
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._tick, self._bytes = tick, size
-                self._prefixes.clear()
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -244,30 +244,38 @@ class ExchangeFile:
             values,
         )
         self._bytes += len(deflated) * cursor.rowcount
+        self._under_way[key] += 1
 
     def _prefix(self, request: Canonical) -> int:
         """Return the row of the request's prefix, which is stored once for all that begin alike."""
-        row = self._prefixes.get(request.prefix_hash)
-        if row is None:
-            deflated = zlib.compress(request.prefix, 1)
+        # Looked up each time: another process with the same file may have dropped it.
+        execute = self._connection.execute
+        found = execute("SELECT id FROM prefix WHERE hash = ?", (request.prefix_hash,)).fetchone()
+        if found is not None:
+            return int(found[0])
+        deflated = zlib.compress(request.prefix, 1)
+        cursor = execute("INSERT INTO prefix (hash, body) VALUES (?, ?)", (request.prefix_hash, deflated))
+        self._bytes += len(deflated)
+        return int(cursor.lastrowid or 0)
+
+    def finish(self, replies: Mapping[Key, bytes]) -> None:
+        """Record the replies to requests that were begun. Of two replies to the same request the first stays."""
+        for key, reply in replies.items():
+            deflated = zlib.compress(reply, 1)
             cursor = self._connection.execute(
-                "INSERT OR IGNORE INTO prefix (hash, body) VALUES (?, ?)", (request.prefix_hash, deflated)
+                f"UPDATE exchange SET reply = ?, bytes = bytes + ?, used = ? WHERE {_ADDRESS} AND reply IS NULL",
+                (deflated, len(deflated), self._next_tick(), *key.columns),
             )
             self._bytes += len(deflated) * cursor.rowcount
-            row = self._connection.execute("SELECT id FROM prefix WHERE hash = ?", (request.prefix_hash,)).fetchone()[0]
-            if len(self._prefixes) >= _PREFIXES_KEPT:
-                self._prefixes.clear()
-            self._prefixes[request.prefix_hash] = row
-        return row
+        self.ended(replies)
 
-    def finish(self, key: Key, reply: bytes) -> None:
-        """Record the reply to a request that was begun. Of two replies to the same request the first stays."""
-        deflated = zlib.compress(reply, 1)
-        cursor = self._connection.execute(
-            f"UPDATE exchange SET reply = ?, bytes = bytes + ?, used = ? WHERE {_ADDRESS} AND reply IS NULL",
-            (deflated, len(deflated), self._next_tick(), *key.columns),
-        )
-        self._bytes += len(deflated) * cursor.rowcount
+    def ended(self, keys: Iterable[Key]) -> None:
+        """Say that requests that were begun are no longer under way, whatever became of them: they may be dropped."""
+        for key in keys:
+            if self._under_way[key] > 1:
+                self._under_way[key] -= 1
+            else:
+                del self._under_way[key]
 
     def other_request(self, key: Key) -> dict[str, Any] | None:
         """Return what was recorded for the same person and call number, the latest answered, as `readable` gives it."""
@@ -299,20 +307,24 @@ class ExchangeFile:
         return self._tick
 
     def _evict(self) -> None:
-        """Drop what was used longest ago until the bound holds; requests under way stay."""
-        if self._max_bytes is None or self._bytes <= self._max_bytes or self._read_only:
+        """Drop what was used longest ago until the bound holds; requests that this process has under way stay."""
+        if self._max_bytes is None or self._read_only:
             return
-        execute = self._connection.execute
+        execute, kept = self._connection.execute, 0
         while self._bytes > self._max_bytes:
             rows = execute(
-                "SELECT id, bytes, prefix FROM exchange WHERE reply IS NOT NULL ORDER BY used LIMIT ?",
-                (_EVICT_AT_ONCE,),
+                "SELECT id, bytes, prefix, simulation, person, call, hash FROM exchange "
+                "ORDER BY used, id LIMIT ? OFFSET ?",
+                (_EVICT_AT_ONCE, kept),
             ).fetchall()
             if not rows:
                 return
-            for row, size, prefix in rows:
+            for row, size, prefix, *columns in rows:
                 if self._bytes <= self._max_bytes:
                     return
+                if Key(*columns) in self._under_way:
+                    kept += 1
+                    continue
                 execute("DELETE FROM exchange WHERE id = ?", (row,))
                 self._bytes -= size
                 self._drop_unused(prefix)
@@ -320,6 +332,7 @@ class ExchangeFile:
     def _drop_unused(self, prefix: int) -> None:
         execute = self._connection.execute
         if execute("SELECT 1 FROM exchange WHERE prefix = ? LIMIT 1", (prefix,)).fetchone() is None:
-            self._bytes -= execute("SELECT length(body) FROM prefix WHERE id = ?", (prefix,)).fetchone()[0]
-            execute("DELETE FROM prefix WHERE id = ?", (prefix,))
-            self._prefixes.clear()
+            body = execute("SELECT length(body) FROM prefix WHERE id = ?", (prefix,)).fetchone()
+            if body is not None:
+                self._bytes -= body[0]
+                execute("DELETE FROM prefix WHERE id = ?", (prefix,))

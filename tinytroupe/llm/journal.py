@@ -147,9 +147,8 @@ class Journal:
             max_bytes = MEMORY_BYTES if self.path == ":memory:" else FILE_BYTES
         self._file = ExchangeFile(self.path, read_only=mode == "replay", max_bytes=max_bytes, power_safe=power_safe)
         self._closed = False
-        self._finalizer = weakref.finalize(
-            self, self._file.close
-        )  # for those who forget to close, at exit at the latest
+        # For those who forget to close, at exit at the latest.
+        self._finalizer = weakref.finalize(self, self._file.close)
         self._start_thread()
 
     def __repr__(self) -> str:
@@ -190,12 +189,11 @@ class Journal:
         JournalError
             The journal is closed, or SQLite failed.
         """
+        await self._do(lambda: self._file.finish(replies))
 
-        def finish() -> None:
-            for key, reply in replies.items():
-                self._file.finish(key, reply)
-
-        await self._do(finish)
+    def give_up(self, *keys: Key) -> None:
+        """Say that no replies to requests that were begun will come; they need not be kept any longer."""
+        self._queue.append(_Work(lambda: self._file.ended(keys)))  # with the next commit: nothing is dropped before
 
     def key(self, asked: Canonical, simulation: str = "", person: str = "", call: int = 0) -> Key:
         """Return what an exchange is known by; in mode ``cache`` it does not matter who asks."""
@@ -329,11 +327,15 @@ class JournaledModel:
         asked = canonical.canonical_request(request, self._settings())
         origin = request.origin
         key = self.journal.key(asked, origin.simulation, origin.person, origin.call)
-        recorded = (await self.journal.begin({key: asked})).get(key)
-        if recorded is not None:
-            return replace(canonical.decode_reply(recorded), usage=Usage(), latency_s=0.0, queued_s=0.0)
-        reply = await self.model.complete(request)
-        await self.journal.finish({key: canonical.encode_reply(reply)})
+        try:
+            recorded = (await self.journal.begin({key: asked})).get(key)
+            if recorded is not None:
+                return replace(canonical.decode_reply(recorded), usage=Usage(), latency_s=0.0, queued_s=0.0)
+            reply = await self.model.complete(request)
+            await self.journal.finish({key: canonical.encode_reply(reply)})
+        except BaseException:
+            self.journal.give_up(key)
+            raise
         return reply
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -347,12 +349,16 @@ class JournaledModel:
         settings = self._settings()
         asked = {text: canonical.canonical_text(text, settings) for text in texts}
         keys = {text: Key("", "", 0, form.hash) for text, form in asked.items()}
-        recorded = await self.journal.begin({keys[text]: form for text, form in asked.items()})
-        vectors = {text: canonical.decode_vector(recorded[key]) for text, key in keys.items() if key in recorded}
-        new = [text for text in asked if text not in vectors]
-        if new:
-            vectors.update(zip(new, await self.model.embed(new), strict=True))
-            await self.journal.finish({keys[text]: canonical.encode_vector(vectors[text]) for text in new})
+        try:
+            recorded = await self.journal.begin({keys[text]: form for text, form in asked.items()})
+            vectors = {text: canonical.decode_vector(recorded[key]) for text, key in keys.items() if key in recorded}
+            new = [text for text in asked if text not in vectors]
+            if new:
+                vectors.update(zip(new, await self.model.embed(new), strict=True))
+                await self.journal.finish({keys[text]: canonical.encode_vector(vectors[text]) for text in new})
+        except BaseException:
+            self.journal.give_up(*keys.values())
+            raise
         return [vectors[text] for text in texts]
 
     async def aclose(self) -> None:

@@ -355,6 +355,61 @@ def test_requests_under_way_are_never_dropped():
         assert journal.stats().exchanges == 0
 
 
+class Down(Parrot):
+    """Fails, and counts."""
+
+    async def complete(self, request):
+        self.asked.append(request)
+        raise ModelError("down", transient=True)
+
+    embed = complete
+
+
+def test_the_bound_holds_over_requests_without_a_reply(tmp_path):
+    with Journal(tmp_path / "j", max_bytes=20_000) as journal:
+        model = JournaledModel(Down(), journal)
+        for n in range(100):
+            with pytest.raises(ModelError, match="down"):
+                asyncio.run(model.complete(ask(noise(n), call=n)))
+            with pytest.raises(ModelError, match="down"):
+                asyncio.run(model.embed([noise(n)]))
+            assert journal.stats().bytes <= 20_000
+    with Journal(tmp_path / "j", max_bytes=20_000) as journal:  # what another process left, too
+        for n in range(3):
+            answer(journal, ask(noise(n), "Ben", n))
+        assert (journal.stats().exchanges, journal.stats().bytes <= 20_000) == (3, True)
+        assert answer(journal, ask(noise(2), "Ben", 2)) == [f"1: {noise(2)}"]
+        assert journal.hits == 1
+
+
+def test_a_request_under_way_is_kept_while_others_fail():
+    async def main(journal):
+        slow = asyncio.ensure_future(JournaledModel(Parrot(0.2), journal).complete(ask("hi", "Ben")))
+        await asyncio.sleep(0.05)
+        for n in range(20):
+            with pytest.raises(ModelError, match="down"):
+                await JournaledModel(Down(), journal).complete(ask(noise(n), call=n))
+        await slow
+
+    with Journal(max_bytes=2_000) as journal:
+        asyncio.run(main(journal))
+        assert answer(journal, ask("hi", "Ben")) == ["1: hi"]
+        assert journal.hits == 1
+
+
+def test_two_programs_that_drop_share_a_file(tmp_path):
+    with Journal(tmp_path / "j", max_bytes=6_000) as one, Journal(tmp_path / "j", max_bytes=6_000) as other:
+        answer(one, ask(noise(0)))
+        for n in range(20):
+            answer(other, ask(noise(n), "Ben", n))  # drops what Ann was told first
+        for n in range(20):
+            answer(one, ask(noise(n), "Ann" if n < 2 else f"P{n}", n))
+    with sqlite3.connect(tmp_path / "j") as file:
+        lost = file.execute("SELECT count(*) FROM exchange WHERE prefix NOT IN (SELECT id FROM prefix)").fetchone()[0]
+    file.close()
+    assert lost == 0
+
+
 def test_what_people_have_in_common_is_stored_once(tmp_path):
     persona = noise(1) * 8  # 8 KB
     requests = [
