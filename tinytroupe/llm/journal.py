@@ -314,6 +314,12 @@ class JournaledModel:
         self.journal = journal
         self._settings = settings
 
+    async def prepare(self) -> None:
+        """Have the model get ready for its first call, where it can; a replay makes none."""
+        prepare = getattr(self.model, "prepare", None)
+        if prepare is not None and self.journal.mode != "replay":
+            await prepare()
+
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Answer `request` from the journal, or from the model and record it.
 

@@ -75,6 +75,22 @@ def test_it_is_a_chat_model():
     assert parrot.closed
 
 
+@pytest.mark.parametrize(("mode", "prepared"), [("record", 1), ("replay", 0)])
+def test_the_model_gets_ready_for_its_first_call_unless_none_will_come(tmp_path, mode, prepared):
+    class Slow(Parrot):
+        prepared = 0
+
+        async def prepare(self):
+            self.prepared += 1
+
+    Journal(tmp_path / "j").close()
+    slow = Slow()
+    with Journal(tmp_path / "j", mode) as journal:
+        asyncio.run(JournaledModel(slow, journal).prepare())
+        asyncio.run(JournaledModel(Parrot(), journal).prepare())  # not every model has something to prepare
+    assert slow.prepared == prepared
+
+
 def test_what_is_known_is_replayed_without_a_call(tmp_path):
     first, second = Parrot(), Parrot()
     requests = [ask(f"question {call}", call=call) for call in range(3)]
