@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from tinytroupe.testing.call import endpoint_of
@@ -35,29 +35,41 @@ _FAULTS = (
 
 
 class TapRouter(Intercepting):
-    """Lets every request go where it is going, or to the recorder's `base_url`, and records those to a model."""
+    """Lets every request go where it is going, or to the recorder's `base_url`, and records those to a model.
 
-    def __init__(self, recorder: Listener) -> None:
+    Parameters
+    ----------
+    recorder
+        Who is told of each exchange when it is over.
+    asked
+        Who is told of each request when it departs, its endpoint and its JSON, and says whether it is to be taken in.
+        None: all are, and the servers are asked to encode no answer, so that what is recorded can be read.
+    """
+
+    def __init__(self, recorder: Listener, asked: Callable[[str, Mapping[str, Any]], bool] | None = None) -> None:
         super().__init__()
         self.recorder = recorder
+        self.asked = asked
 
     def transport(self, http: Any, url: Any, original: Callable[[Any], Any]) -> Any:
-        return _Tap(http, self.recorder, original)
+        return _Tap(http, self, original)
 
 
 class _Tap:
     """The transport handed to a client for one request."""
 
-    __slots__ = ("_http", "_original", "_recorder")
+    __slots__ = ("_http", "_original", "_router")
 
-    def __init__(self, http: Any, recorder: Listener, original: Callable[[Any], Any]) -> None:
+    def __init__(self, http: Any, router: TapRouter, original: Callable[[Any], Any]) -> None:
         self._http = http
-        self._recorder = recorder
+        self._router = router
         self._original = original
 
     def handle_request(self, request: Any) -> Any:
-        request.read()
-        take = self._taking(request)
+        endpoint = endpoint_of(request.method, request.url.path)
+        if endpoint:
+            request.read()
+        take = self._taking(endpoint, request) if endpoint else None
         transport = self._original(request.url)
         if take is None:
             return transport.handle_request(request)
@@ -69,8 +81,10 @@ class _Tap:
         return self._tapped(response, take)
 
     async def handle_async_request(self, request: Any) -> Any:
-        await request.aread()
-        take = self._taking(request)
+        endpoint = endpoint_of(request.method, request.url.path)
+        if endpoint:
+            await request.aread()
+        take = self._taking(endpoint, request) if endpoint else None
         transport = self._original(request.url)
         if take is None:
             return await transport.handle_async_request(request)
@@ -81,19 +95,20 @@ class _Tap:
             raise
         return self._tapped(response, take)
 
-    def _taking(self, request: Any) -> _Taking | None:
-        path = request.url.path
-        endpoint = endpoint_of(request.method, path)
-        if not endpoint:
+    def _taking(self, endpoint: str, request: Any) -> _Taking | None:
+        body, path = _json(request.content), request.url.path
+        recorder, asked = self._router.recorder, self._router.asked
+        if body is None or not (asked is None or asked(endpoint, body)):
             return None
-        base_url = self._recorder.base_url
-        if base_url is not None:
+        if recorder.base_url is not None:
             query = f"?{request.url.query.decode('ascii')}" if request.url.query else ""
-            request.url = self._http.URL(base_url + after_base(path) + query)
+            request.url = self._http.URL(recorder.base_url + after_base(path) + query)
             request.headers["host"] = request.url.netloc.decode("ascii")
-        # What is recorded should be readable, and what is passed on the same as what is recorded.
-        request.headers["accept-encoding"] = "identity"
-        return _Taking(self._recorder, endpoint, path, request)
+        if asked is None:
+            # What is recorded should be readable, and what is passed on the same as what is recorded.
+            request.headers["accept-encoding"] = "identity"
+        kind = _Taking if asked is None else _Decoding
+        return kind(recorder, endpoint, path, body, secrets_in(request.headers))
 
     def _tapped(self, response: Any, take: _Taking) -> Any:
         stream = _stream_type(self._http)(response, take)
@@ -111,15 +126,24 @@ def after_base(path: str) -> str:
     return found + rest if found else path
 
 
+def _json(content: bytes) -> dict[str, Any] | None:
+    """Return a request's JSON, or None: it is no request to a model then, whatever its path looks like."""
+    try:
+        body = json.loads(content) if content else {}
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else {"body": body}
+
+
 class _Taking:
     """One exchange while it happens."""
 
-    def __init__(self, recorder: Listener, endpoint: str, path: str, request: Any) -> None:
+    def __init__(
+        self, recorder: Listener, endpoint: str, path: str, body: dict[str, Any], secrets: Sequence[str]
+    ) -> None:
         self._recorder = recorder
-        self._endpoint, self._path = endpoint, path
-        self._secrets = secrets_in(request.headers)
-        body = json.loads(request.content) if request.content else {}
-        self._body = body if isinstance(body, dict) else {"body": body}
+        self._endpoint, self._path, self._body = endpoint, path, body
+        self._secrets = secrets
         self._chunks: list[tuple[float, bytes]] = []
         self._start = self._headers = time.monotonic()
         self._done = False
@@ -138,23 +162,31 @@ class _Taking:
 
     def end(self, response: Any, cut: bool) -> None:
         latency_s = self._headers - self._start
-        self._add(
-            take_of(
-                self._endpoint,
-                self._path,
-                self._body,
-                response.status_code,
-                response.headers,
-                latency_s,
-                self._chunks,
-                cut,
-            )
-        )
+        headers, chunks = self._readable(response)
+        status = response.status_code
+        self._add(take_of(self._endpoint, self._path, self._body, status, headers, latency_s, chunks, cut))
+
+    def _readable(self, response: Any) -> tuple[Mapping[str, str], Sequence[tuple[float, bytes]]]:
+        return response.headers, self._chunks
 
     def _add(self, take: Take) -> None:
         if not self._done:
             self._done = True
             self._recorder.add(take, self._secrets)
+
+
+class _Decoding(_Taking):
+    """One exchange whose answer comes in an encoding that the client asked for."""
+
+    def _readable(self, response: Any) -> tuple[Mapping[str, str], Sequence[tuple[float, bytes]]]:
+        raw = b"".join(chunk for _, chunk in self._chunks)
+        kind = type(response)
+        headers = {name: value for name, value in response.headers.items() if name.lower() != "content-encoding"}
+        try:
+            raw = kind(response.status_code, headers=response.headers, content=raw).content
+        except Exception:  # what can't be read tells nothing; the client will say so itself
+            raw = b""
+        return headers, [(0.0, raw)]
 
 
 class _Tapped:
