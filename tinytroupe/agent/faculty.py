@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tinytroupe.agent.action import ACTION_TYPES, Action
 from tinytroupe.agent.perceiving import stimulus
 from tinytroupe.runtime.telemetry import operation
+from tinytroupe.runtime.threads import stopping
 
 if TYPE_CHECKING:
     from tinytroupe.agent.tiny_person import TinyPerson
@@ -109,7 +110,7 @@ class CustomMentalFaculty(TinyMentalFaculty):
         if inspect.iscoroutinefunction(function):
             await function(agent, action)
         else:
-            await asyncio.to_thread(function, agent, action)
+            await asyncio.to_thread(stopping(function), agent, action)
 
 
 class Tool(Protocol):
@@ -170,5 +171,5 @@ class TinyToolUse:
             kind = action["type"]
             tool = {"gen_ai.tool.name": self._tool_of[kind].name, "gen_ai.agent.name": agent.name}
             with operation("execute_tool", kind, tool):
-                await asyncio.to_thread(self.process_action, agent, action)
+                await asyncio.to_thread(stopping(self.process_action), agent, action)
         return len(known)

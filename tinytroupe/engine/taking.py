@@ -16,7 +16,7 @@ from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.llm import ChatModel, Usage
 from tinytroupe.runtime.deadline import within
 from tinytroupe.runtime.portal import Calls
-from tinytroupe.runtime.threads import DaemonThreads
+from tinytroupe.runtime.threads import DaemonThreads, stopping
 
 MAX_THREADS = 256
 """Plain `act` functions at work at once where ``MAX_WORKERS`` says nothing."""
@@ -74,7 +74,7 @@ class Workers:
                     return
                 started.set()
             try:
-                function()
+                stopping(function)()
             finally:
                 self._end()
 

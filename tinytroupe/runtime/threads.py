@@ -1,4 +1,4 @@
-"""Threads that nobody waits for."""
+"""Threads that nobody waits for, and functions that end whatever they raise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def stopping(function: Callable[..., T]) -> Callable[..., T]:
+    """Return `function` as it can be awaited in a thread: a StopIteration becomes a RuntimeError.
+
+    A future of asyncio can't hold a StopIteration: whoever waits for it would wait for ever.
+    """
+
+    def stops(*args: Any, **kwargs: Any) -> T:
+        try:
+            return function(*args, **kwargs)
+        except StopIteration as error:
+            name = getattr(function, "__qualname__", repr(function))
+            raise RuntimeError(f"{name} raised StopIteration") from error
+
+    return stops
 
 
 class DaemonThreads(Executor):

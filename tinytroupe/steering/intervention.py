@@ -16,6 +16,7 @@ from tinytroupe.extraction.results_extractor import clock_of
 from tinytroupe.llm import ChatModel, ChatReply, ChatRequest, Origin, ReplySchema, Usage, model_in_use
 from tinytroupe.llm.asking import ReplyError, ask, instructed, read_object
 from tinytroupe.runtime.clock import Clock
+from tinytroupe.runtime.threads import stopping
 
 logger = logging.getLogger("tinytroupe.steering")
 
@@ -223,7 +224,7 @@ class Intervention:
         try:
             if inspect.iscoroutinefunction(function):
                 return await function(self.targets)
-            result = await asyncio.to_thread(function, self.targets)
+            result = await asyncio.to_thread(stopping(function), self.targets)
             return await result if inspect.isawaitable(result) else result
         except Exception as error:
             raise InterventionError(

@@ -1,0 +1,79 @@
+"""Functions of the program's own that raise what a loop or a scheduler stumbles over: the run ends all the same."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tinytroupe.agent import CustomMentalFaculty, TinyPerson, TinyToolUse
+from tinytroupe.environment import SimulationError, TinyWorld
+from tinytroupe.steering import Intervention, InterventionError
+from tinytroupe.testing import MockLLM
+from tinytroupe.tools import TinyTool
+
+FAR_S = 20.0
+"""Only waited for where something is broken; on real time, since virtual time would wait for the thread, too."""
+
+
+@pytest.fixture
+def llm():
+    with MockLLM(strict=False) as mock:
+        yield mock
+
+
+def ended(coroutine):
+    """Return the error of a coroutine, which is over before long."""
+
+    async def watch():
+        task = asyncio.ensure_future(coroutine)
+        done, _ = await asyncio.wait([task], timeout=FAR_S)
+        task.cancel()
+        await asyncio.wait([task])
+        assert done, "it goes on for ever"
+        return None if task.cancelled() else task.exception()
+
+    return asyncio.run(watch())
+
+
+def exhausted(*_):
+    return next(iter([]))
+
+
+def test_a_plain_act_may_run_out_of_an_iterator(llm):
+    ann = TinyPerson("Ann")
+    ann.act = exhausted
+    world = TinyWorld("Town", [ann, TinyPerson("Bo")])
+    assert ended(world.run_async(1)) is None
+    failed, acted = world.timeline()
+    assert (failed.status, acted.status) == ("failed", "acted")
+    assert str(failed.error) == "exhausted raised StopIteration"
+
+
+class Broken(TinyTool):
+    actions = {"NOTE": "write something down"}  # noqa: RUF012
+
+    def process_action(self, agent, action):
+        return exhausted()
+
+
+@pytest.mark.parametrize(
+    "faculty",
+    [
+        CustomMentalFaculty("Notes", {"NOTE": {"description": "write something down", "function": exhausted}}),
+        TinyToolUse([Broken("Notes")]),
+    ],
+)
+def test_so_may_what_a_faculty_or_a_tool_does(llm, faculty):
+    llm.when(person="Ann").reply_actions([("NOTE", "milk", "")])
+    world = TinyWorld("Town", [TinyPerson("Ann", mental_faculties=[faculty])])
+    error = ended(world.run_async(1))
+    assert isinstance(error, SimulationError)
+    assert "raised StopIteration" in str(error)
+
+
+def test_so_may_an_intervention(llm):
+    intervention = Intervention(TinyPerson("Ann")).set_effect(exhausted)
+    error = ended(intervention.execute_async())
+    assert isinstance(error, InterventionError)
+    assert "exhausted raised StopIteration" in str(error)
