@@ -44,6 +44,8 @@ class Entry:
         Key of the machine that times belong to.
     wall
         The runs of the baseline, each as a line of text; empty where the test takes no times.
+    tolerances
+        Metric name -> how far its value may stray, where the test judges it by a share of its own.
     """
 
     file: str
@@ -56,6 +58,7 @@ class Entry:
     process: dict[str, float] = field(default_factory=dict)
     machine: str = ""
     wall: tuple[str, ...] = ()
+    tolerances: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON types."""
@@ -77,6 +80,7 @@ def entry_of(
 ) -> Entry:
     """Collect what the verdicts measured in the tiers that are kept, the runs behind times, and who caused it."""
     kept: dict[str, dict[str, float]] = {"exact": {}, "heap": {}, "process": {}, "wall": {}}
+    verdicts = list(verdicts)
     for verdict in verdicts:
         metric = verdict.metric
         if metric.value is not None and keeps_figure(metric):
@@ -92,6 +96,7 @@ def entry_of(
         kept["process"],
         machine_key(),
         tuple(run.text() for run in runs),
+        {each.metric.name: each.tolerance for each in verdicts if each.metric.tier in ("heap", "process")},
     )
 
 
@@ -254,10 +259,10 @@ def _merge(tests: dict[str, Any], entry: Entry) -> None:
         if amounts:
             stored[part] = amounts
     if entry.heap:
-        _merge_environment(stored.setdefault("heap", {}), "heap", entry.environment, entry.heap)
+        _merge_environment(stored.setdefault("heap", {}), "heap", entry, entry.heap)
     # What a test does not ask for any more, it asks for nowhere.
     if entry.process:
-        _merge_environment(stored.setdefault("process", {}), "process", entry.environment, entry.process)
+        _merge_environment(stored.setdefault("process", {}), "process", entry, entry.process)
     else:
         stored.pop("process", None)
     if entry.wall:
@@ -266,9 +271,12 @@ def _merge(tests: dict[str, Any], entry: Entry) -> None:
         stored.pop("wall", None)
 
 
-def _merge_environment(kept: dict[str, Any], tier: Tier, environment: str, figures: Mapping[str, float]) -> None:
-    old = kept.get(environment, {})
-    kept[environment] = {name: _steady(name, tier, old.get(name), value) for name, value in figures.items()}
+def _merge_environment(kept: dict[str, Any], tier: Tier, entry: Entry, figures: Mapping[str, float]) -> None:
+    old = kept.get(entry.environment, {})
+    kept[entry.environment] = {
+        name: _steady(old.get(name), value, entry.tolerances.get(name, tolerance_of(name, tier, value)))
+        for name, value in figures.items()
+    }
 
 
 def _fill(tests: dict[str, Any], entry: Entry) -> None:
@@ -285,15 +293,14 @@ def _filled(known: Any, new: Any, depth: int) -> Any:
     return {**new, **{key: _filled(value, new.get(key, {}), depth - 1) for key, value in known.items()}}
 
 
-def _steady(name: str, tier: Tier, old: float | None, new: float) -> float:
+def _steady(old: float | None, new: float, tolerance: float) -> float:
     """Keep a figure that still holds, so that an update without news changes no file.
 
     A new one is rounded to a power of two of at most a quarter of its tolerance: where a test ran, and after which
     others, moves it by less than that, and the file is to be the same.
     """
-    if old is not None and abs(new - old) <= tolerance_of(name, tier, old):
+    if old is not None and abs(new - old) <= tolerance:
         return old
-    tolerance = tolerance_of(name, tier, new)
     if not tolerance > 0:
         return new
     grain = 2.0 ** math.floor(math.log2(tolerance / 4))

@@ -62,7 +62,6 @@ NEUTRAL: dict[str, Any] = {
     "perf_markdown": None,
     "perf_history": None,
     "perf_prune": False,
-    "perf_strict": False,
 }
 
 _COVERAGE = (

@@ -21,7 +21,7 @@ from pytest_tinytroupe.phases import CHILD, MARKER, MARKER_ERROR
 from pytest_tinytroupe.records import SessionReport, TestRecord
 from pytest_tinytroupe.settings import Settings, in_ci
 from pytest_tinytroupe.statistics import holm
-from pytest_tinytroupe.times import TOO_BUSY
+from pytest_tinytroupe.times import NOT_KEPT, TOO_BUSY
 from pytest_tinytroupe.timing import SIGNIFICANCE
 
 if TYPE_CHECKING:
@@ -222,9 +222,10 @@ class Gate:
 
     @property
     def too_busy(self) -> list[str]:
-        """Ids of the tests whose times are beyond their tolerance, but were taken while others had the cores."""
+        """Ids of the tests whose times were neither judged nor kept, because others had the cores."""
+        notes = (TOO_BUSY, NOT_KEPT)
         return [
-            record.nodeid for record in self.records if any(each.note.startswith(TOO_BUSY) for each in record.verdicts)
+            record.nodeid for record in self.records if any(each.note.startswith(notes) for each in record.verdicts)
         ]
 
     @property

@@ -123,7 +123,7 @@ class Perf:
 
         Both are timed in turn in this process, in rotated order; what else the machine does falls on both. What only
         computes is timed in CPU time, what waits or computes in several threads in real time. The test
-        fails unless the lower bound (bootstrap) of the median of the paired ratios reaches `min_ratio`; as long as the
+        fails unless the lower bound (by ranks) of the median of the paired ratios reaches `min_ratio`; as long as the
         bounds lie on both sides of it, the rounds are doubled, up to sixteen times as many. All looks together, a
         bound is exceeded with a probability of at most 5 %.
 

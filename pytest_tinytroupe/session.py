@@ -98,7 +98,7 @@ class TestRun:
         """Yield the passes, or warm-up and rounds until there are enough of them."""
         if self.passes:
             for name in self.passes:
-                if name in ("leak", "heap") and self._cold:
+                if self._cold and (name == "heap" or (name == "leak" and self.leaks is None)):
                     yield "warm"
                 yield name
             return
@@ -287,6 +287,7 @@ def start(config: pytest.Config) -> None:
     settings = read_settings(config)
     gate = Gate(settings, config)
     on_behalf = xdist.is_worker(config) or CHILD in config.stash
+    config.option.perf_strict = settings.strict  # fresh processes judge as this one does
     if not on_behalf and not config.option.collectonly:
         gate.begin()
         # Workers may start elsewhere, and take over the options as they are now.

@@ -1,13 +1,10 @@
-"""Statistics of repeated measurements. Pure functions, seeded: the same numbers give the same answer."""
+"""Statistics of repeated measurements. Pure functions: the same numbers give the same answer."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
-from statistics import median
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
@@ -40,12 +37,12 @@ def paired_ratios(baseline: Sequence[float], candidate: Sequence[float]) -> list
     return [before / after for before, after in zip(baseline, candidate, strict=True)]
 
 
-def bootstrap_bounds(
-    values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Return bounds of the median, each exceeded in its direction with probability 1 - `confidence`.
+def median_bounds(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return bounds of the median, each exceeded in its direction with a probability of at most 1 - `confidence`.
 
-    The percentile bootstrap: medians of resamples drawn with replacement, and the quantiles of these (Efron 1979).
+    Exact, whatever the values are distributed like: each lies below the median with probability one half, so the number
+    of those that do is binomial, and the bounds are the values of the rank that it says (the sign test turned round;
+    Thompson 1936).
 
     Parameters
     ----------
@@ -53,14 +50,25 @@ def bootstrap_bounds(
         At least one measurement.
     confidence
         Of each of the two one-sided bounds.
-    resamples, seed
-        How many resamples are drawn, and from which sequence of random numbers.
+
+    Returns
+    -------
+    tuple of float
+        Infinite where there are too few values for such a confidence.
+
+    Raises
+    ------
+    ValueError
+        There are no values.
     """
-    rng = random.Random(seed)
-    count = len(values)
-    medians = sorted(median(rng.choices(values, k=count)) for _ in range(resamples))
-    low = min(int((1 - confidence) * resamples), resamples - 1)
-    return medians[low], medians[resamples - 1 - low]
+    if not values:
+        raise ValueError("need at least one value")
+    ranked, count = sorted(values), len(values)
+    rank, below = 0, 0.5**count  # the probability that at most `rank` values lie below the median
+    while below <= 1 - confidence:
+        rank += 1
+        below += math.comb(count, rank) * 0.5**count
+    return (ranked[rank - 1], ranked[count - rank]) if rank else (-math.inf, math.inf)
 
 
 def student_t_tail(t: float, freedom: int) -> float:

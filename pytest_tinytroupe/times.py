@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 TOO_BUSY = "beyond its tolerance, but not judged: others had the cores"
 """How the note of a time begins that is not judged because the machine was too busy."""
 
+NOT_KEPT = "no baseline was taken: others had the cores"
+"""The remark on times whose runs were not fit to be kept."""
+
 ROUNDS_ATTRIBUTE = "tinytroupe_perf_rounds"
 """Attribute of the report by which a child hands over the rounds it has measured."""
 
@@ -67,6 +70,8 @@ def take_times(
         replace=update == "all",
         within=lambda name, value_s: not any(breaks(value_s, limit) for limit in limits.get(name, ())),
     )
+    if timing.keep != timing.keepable:
+        return timing, dict.fromkeys(marker.timed, NOT_KEPT)
     return timing, {} if timing.baseline or not marker.baseline else _elsewhere(marker.timed, timing, stored)
 
 
@@ -91,17 +96,16 @@ def settled(verdict: Verdict, timing: Timing, family: int) -> Verdict:
     if name not in TIMED or verdict.status not in ("regressed", "improved") or not timing.confirmed:
         return verdict
     if timing.busy:
-        return replace(verdict, status="advisory", note=f"{TOO_BUSY} ({_share(timing):.0%} of the time it wanted one)")
+        return replace(
+            verdict,
+            status="advisory",
+            note=f"{TOO_BUSY} ({max(run.share for run in timing.runs):.0%} of the time it wanted one)",
+        )
     p = p_value(name, timing.runs, timing.baseline)
     told = f"confirmed by {len(timing.runs)} fresh processes (p = {p:.2g}; times judged in this session: {family})"
     if p <= SIGNIFICANCE / max(family, 1):
         return replace(verdict, p_value=p, note=told)
     return replace(verdict, status="advisory", p_value=p, note=f"beyond its tolerance, yet it may be chance: {told}")
-
-
-def _share(timing: Timing) -> float:
-    """Return the largest share of queueing in the time that a run wanted a core."""
-    return max(run.queued_s / max(run.queued_s + run.cpu_s, 1e-9) for run in timing.runs)
 
 
 def _sample(gate: Gate, item: pytest.Item) -> Run:

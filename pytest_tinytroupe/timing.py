@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from statistics import fmean, median
+from statistics import fmean, median, median_low
 
 from pytest_tinytroupe.statistics import student_t_tail
 
@@ -67,7 +67,12 @@ class Run:
     @property
     def busy(self) -> bool:
         """Whether others had the cores for too much of the time that it wanted one."""
-        return self.queued_s > BUSY * (self.queued_s + self.cpu_s)
+        return self.share > BUSY
+
+    @property
+    def share(self) -> float:
+        """How much of the time that it wanted a core it queued for one, from 0 to 1."""
+        return self.queued_s / (self.queued_s + self.cpu_s) if self.queued_s > 0 else 0.0
 
     def at(self, name: str, calibration_s: float) -> float:
         """Return ``wall_s`` or ``cpu_s`` as it would have been on a machine as fast as `calibration_s` says.
@@ -102,12 +107,14 @@ class Run:
 def run_of(rounds: Sequence[Run]) -> Run:
     """Return one run for the rounds of a process.
 
-    CPU time is the median of the ratios to the calibration beside it, times the median calibration; the wait is the
-    shortest, because whatever else the machine does only makes it longer. Queueing is in the proportion of all rounds.
+    CPU time is the median of the ratios to the calibration beside it, times the median calibration. The wait is the
+    shortest, because whatever else the machine does only makes it longer, of the half of the rounds that queued least:
+    what queued may have been a thread that nothing waited for. Queueing is in the proportion of all rounds.
     """
     calibration_s = median(each.calibration_s for each in rounds)
     cpu_s = median(each.cpu_s / each.calibration_s for each in rounds) * calibration_s
-    waited_s = min(each.wall_s - each.cpu_s for each in rounds)
+    usual_s = median_low(each.queued_s for each in rounds)
+    waited_s = min(each.wall_s - each.cpu_s for each in rounds if each.queued_s <= usual_s)
     wanted_s = sum(each.cpu_s for each in rounds)
     queued_s = sum(each.queued_s for each in rounds) / wanted_s * cpu_s if wanted_s else 0.0
     return Run(max(waited_s + cpu_s, 1e-9), cpu_s, calibration_s, queued_s)
@@ -175,6 +182,11 @@ class Timing:
         """Whether the machine was too busy with other things for any of it to count."""
         return any(run.busy for run in self.runs)
 
+    @property
+    def keepable(self) -> tuple[Run, ...]:
+        """The runs to keep, where none of them is busy: else times of a calmer day would pass for improvements."""
+        return self.keep if not any(run.busy for run in self.keep) else self.baseline
+
 
 def take(
     sample: Callable[[], Run],
@@ -227,7 +239,7 @@ def _calmest(sample: Callable[[], Run], count: int, taken: Sequence[Run] = ()) -
     runs = list(taken)
     while sum(not run.busy for run in runs) < count and len(runs) < count * PATIENCE:
         runs.append(sample())
-    return tuple(sorted(runs, key=lambda run: run.busy)[:count])
+    return tuple(sorted(runs, key=lambda run: run.share)[:count])
 
 
 def _strays(runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float]) -> bool:

@@ -12,7 +12,7 @@ from inspect import iscoroutinefunction
 from statistics import median
 
 from pytest_tinytroupe.queueing import queued, queued_between
-from pytest_tinytroupe.statistics import bootstrap_bounds, paired_ratios
+from pytest_tinytroupe.statistics import median_bounds, paired_ratios
 
 ROUNDS = 15
 MORE = 16
@@ -93,7 +93,7 @@ def compare(
                     took[which].append(_time((baseline, candidate)[which], loops[which], timer))
                 gc.collect(0)
             ratios = paired_ratios(*took)
-            lower, upper = bootstrap_bounds(ratios, confidence=CONFIDENCE)
+            lower, upper = median_bounds(ratios, CONFIDENCE)
             if not lower < min_ratio <= upper or look >= rounds * MORE:
                 return Comparison(median(ratios), lower, upper, len(ratios), min_ratio)
             look *= 2

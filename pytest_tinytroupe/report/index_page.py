@@ -32,7 +32,7 @@ TIERS = (
     ),
     (
         "ratio",
-        "Two pieces of code timed in turn in one process; the median of the paired ratios, and its bootstrap bounds.",
+        "Two pieces of code timed in turn in one process; the median of the paired ratios, and its bounds by ranks.",
         "None: the lower bound has to reach the limit.",
     ),
     (

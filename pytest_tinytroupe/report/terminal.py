@@ -126,7 +126,7 @@ def _write_footer(terminal: pytest.TerminalReporter, gate: Gate) -> None:
             )
     if gate.too_busy:
         terminal.write_line(
-            f"times not judged, beyond their tolerance while others had the cores: {', '.join(gate.too_busy)}; "
+            f"times neither judged nor kept, because others had the cores: {', '.join(gate.too_busy)}; "
             "run again when the machine has less to do",
             yellow=True,
             bold=True,

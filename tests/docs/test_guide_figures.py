@@ -50,7 +50,7 @@ def test_thread_pool_efficiency():
 @pytest.mark.slow
 def test_expected_performance():
     rows = found(GENERAL["scenarios"])
-    assert table("Expected Performance") == [
+    assert table("Expected Performance")[: len(rows)] == [  # below it stands one on real time
         [
             row["scenario"].capitalize(),
             str(row["agents"]),

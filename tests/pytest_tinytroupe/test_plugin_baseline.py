@@ -144,6 +144,14 @@ def test_a_metric_that_is_no_longer_measured_fails_until_accepted(project):
     run(project, 10).assert_outcomes(passed=1)
 
 
+def test_a_tolerance_tighter_than_the_tiers_is_that_of_the_update_too(pytester):
+    source = "import pytest\n@pytest.mark.perf(tolerance={{'heap_mb': 0.001}})\ndef test_it(): bytes({})"
+    for size in (40_000_000, 40_200_000):
+        pytester.makepyfile(test_it=source.format(size))
+        pytester.runpytest_inprocess("--perf", "--perf-update", "--no-perf-report").assert_outcomes(passed=1)
+        pytester.runpytest_inprocess("--perf", "--no-perf-report").assert_outcomes(passed=1)
+
+
 def test_baseline_false_keeps_none(project):
     (project.path / "test_it.py").write_text(
         "import pytest\n@pytest.mark.perf(baseline=False)\ndef test_calls(model): pass\n"

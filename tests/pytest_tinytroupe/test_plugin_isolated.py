@@ -161,7 +161,7 @@ def test_what_goes_wrong_is_an_error_that_says_what(pytester):
             def test_only_here(): pass
         """
     )
-    result = run(pytester, "--perf-time-limit=6", "-s")
+    result = run(pytester, "--perf-time-limit=12", "-s")
     result.assert_outcomes(errors=4)
     start = "perf: the test could not be measured in a process of its own: "
     result.stdout.fnmatch_lines(
@@ -169,7 +169,7 @@ def test_what_goes_wrong_is_an_error_that_says_what(pytester):
             f"{start}signal 6 ended it; the end of its output:",
             f"{start}it ended with exit status 3 and no result*",
             "*last words*",
-            f"{start}it did not end within 6 s (--perf-time-limit) and was ended*",
+            f"{start}it did not end within 12 s (--perf-time-limit) and was ended*",
             f"{start}it did not find the test: *",
         ]
     )

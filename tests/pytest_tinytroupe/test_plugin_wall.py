@@ -125,11 +125,19 @@ def test_a_busy_machine_is_told_and_judges_no_time_but_its_limit(pytester, machi
     result.stdout.fnmatch_lines(
         [
             "*  cpu_s * advisory",
-            "times not judged, beyond their tolerance while others had the cores: test_it.py::test_it; run again *",
+            "times neither judged nor kept, because others had the cores: test_it.py::test_it; run again *",
         ]
     )
     machine.cpu_s["test_it"] = 11.0
     run(pytester).assert_outcomes(failed=1)
+
+
+def test_a_busy_machine_gives_no_baseline_of_times_and_says_so(pytester, machine):
+    pytester.makepyfile(test_it=TEST.format(decorator=CPU))
+    machine.queued_s = 5.0
+    result = run(pytester, "--perf-update")
+    result.stdout.fnmatch_lines(["times neither judged nor kept*: test_it.py::test_it; run again *"])
+    assert "wall" not in stored(pytester)["test_it"]
 
 
 def test_a_failing_test_takes_no_baseline(pytester, machine):

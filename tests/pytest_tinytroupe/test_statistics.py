@@ -6,13 +6,14 @@ import math
 import random
 import sys
 import time
+from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tinytroupe import versus
-from pytest_tinytroupe.statistics import bootstrap_bounds, paired_ratios, percentile
+from pytest_tinytroupe.statistics import median_bounds, paired_ratios, percentile
 from pytest_tinytroupe.versus import compare
 
 VALUES = st.lists(st.floats(min_value=0.1, max_value=1e6), min_size=1, max_size=40)
@@ -45,22 +46,45 @@ def test_ratios_refuse_nonsense(baseline, candidate):
         paired_ratios(baseline, candidate)
 
 
-@given(VALUES)
-def test_bounds_are_ordered_within_the_values_and_repeatable(values):
-    lower, upper = bootstrap_bounds(values, resamples=100)
-    assert min(values) <= lower <= upper <= max(values)
-    assert bootstrap_bounds(values, resamples=100) == (lower, upper)
+@given(VALUES, st.floats(min_value=0.5, max_value=0.999))
+def test_bounds_are_ordered_around_the_median(values, confidence):
+    lower, upper = median_bounds(values, confidence)
+    assert lower <= median(values) <= upper
+    assert {lower, upper} <= {*values, -math.inf, math.inf}
 
 
-def test_bounds_hold_as_often_as_they_say():
-    rng = random.Random(1)
-    below = above = 0
-    for _ in range(200):
-        lower, upper = bootstrap_bounds([math.exp(rng.gauss(0, 0.2)) for _ in range(15)], resamples=300)
-        below += upper < 1
-        above += lower > 1
-    assert below <= 24
-    assert above <= 24
+@pytest.mark.parametrize(
+    ("count", "confidence", "rank"),
+    [(6, 0.99, 0), (7, 0.99, 1), (15, 0.99, 3), (15, 0.95, 4), (4, 0.95, 0), (5, 0.95, 1), (20, 0.95, 6)],
+)
+def test_bounds_are_of_the_ranks_that_tables_of_the_sign_test_give(count, confidence, rank):
+    values = list(range(1, count + 1))
+    expected = (rank, count + 1 - rank) if rank else (-math.inf, math.inf)
+    assert median_bounds(values, confidence) == expected
+
+
+def test_without_values_there_are_no_bounds():
+    with pytest.raises(ValueError, match="at least one"):
+        median_bounds([])
+
+
+@pytest.mark.parametrize("rounds", [3, 5, 15])
+def test_a_comparison_at_the_edge_passes_as_seldom_as_it_says(rounds):
+    """At whichever look it ends: of 400 comparisons whose true ratio is what is wanted, 5 % and little more."""
+    rng = random.Random(rounds)
+
+    class Noisy(Timer):
+        def task(self, name, *durations_s):
+            def run():
+                self.now += durations_s[0] * math.exp(rng.gauss(0, 0.05))
+
+            return run
+
+    met = 0
+    for _ in range(400):
+        timer = Noisy()
+        met += compare(timer.task("a", 0.2), timer.task("b", 0.1), 2.0, rounds, timer).met
+    assert met <= 30
 
 
 class Timer:
@@ -84,7 +108,7 @@ class Timer:
 def test_the_ratio_is_measured_not_assumed():
     timer = Timer()
     found = compare(timer.task("a", 0.3), timer.task("b", 0.1), 2.0, 5, timer)
-    assert (found.ratio, found.lower, found.rounds) == (pytest.approx(3), pytest.approx(3), 5)
+    assert (found.ratio, found.lower, found.rounds) == (pytest.approx(3), pytest.approx(3), 10)
     assert found.met
     assert not compare(timer.task("c", 0.1), timer.task("d", 0.1), 1.01, 5, timer).met
 

@@ -347,6 +347,11 @@ def test_queueing_is_the_processs_own_and_in_proportion():
     assert run_of([Run(1.0, 0.0, 0.01, 0.5)]).queued_s == 0.0
 
 
+def test_a_round_in_which_a_thread_queued_that_nothing_waited_for_does_not_decide():
+    rounds = [Run(1.0, 0.5, 0.01)] * 4 + [Run(0.5, 0.5, 0.01, 0.5)]
+    assert run_of(rounds).wall_s == pytest.approx(1.0)
+
+
 def test_the_thread_that_queued_longest_counts():
     assert queued_between({"1": 5_000_000, "2": 0}, {"1": 6_000_000, "2": 3_000_000, "3": 2_000_000}) == 0.003
     assert queued_between({"1": 5}, {}) == 0.0
