@@ -218,25 +218,31 @@ def probe_of(item: pytest.Item) -> Probe:
     return item.stash.setdefault(PROBE, Probe())
 
 
+def _counters(model: Model) -> Model:
+    """Return what holds a model's counters, where possible those that never go back."""
+    return getattr(model, "ever", model)
+
+
 def _read_model(model: Model) -> Counts:
+    counters = _counters(model)
     return {
-        "calls": model.calls,
-        "prompt_tokens": model.prompt_tokens,
-        "completion_tokens": model.completion_tokens,
-        "cached_tokens": getattr(model, "cached_tokens", 0),
+        "calls": counters.calls,
+        "prompt_tokens": counters.prompt_tokens,
+        "completion_tokens": counters.completion_tokens,
+        "cached_tokens": getattr(counters, "cached_tokens", 0),
     }
 
 
 def _read_people(model: Model) -> Counts:
     counts: Counts = {}
-    for person, tally in list(getattr(model, "by_person", {}).items()):
+    for person, tally in list(getattr(_counters(model), "by_person", {}).items()):
         counts[f"llm_calls:{person}"] = tally.calls
         counts[f"tokens:{person}"] = tally.tokens
     return counts
 
 
 def _read_latencies(model: Model) -> Counts:
-    return {str(latency_s): count for latency_s, count in list(getattr(model, "latencies_s", {}).items())}
+    return {str(latency_s): count for latency_s, count in list(getattr(_counters(model), "latencies_s", {}).items())}
 
 
 def _timeline(world: World) -> Sequence[Any]:

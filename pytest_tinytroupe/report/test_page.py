@@ -71,9 +71,9 @@ test_page.__test__ = False  # type: ignore[attr-defined]
 
 
 def _calls(record: TestRecord) -> dict[str, Any] | None:
-    if not record.calls_s:
-        return None
     values_s = [seconds for seconds, count in record.calls_s for _ in range(count)]
+    if not values_s:
+        return None
     percentiles = [(label, percentile(values_s, share / 100)) for share, label in PERCENTILES]
     return histogram_view("calls", "Latency of model calls", values_s, percentiles, "calls")
 

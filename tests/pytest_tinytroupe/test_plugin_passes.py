@@ -298,6 +298,28 @@ def test_two_clocks_add_up_and_a_source_attached_twice_counts_once(pytester):
     run(pytester).assert_outcomes(passed=1)
 
 
+def test_a_reset_of_the_mock_model_hides_no_call(pytester):
+    pytester.makepyfile(
+        """
+        import openai, pytest
+        def call(n):
+            with openai.OpenAI(api_key="x") as client:
+                for _ in range(n):
+                    client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello?"}])
+        @pytest.fixture
+        def warmed(mock_llm):
+            call(5)
+            return mock_llm
+        @pytest.mark.perf(max_llm_calls=4)
+        def test_it(warmed):
+            call(1); warmed.reset(); call(2); warmed.reset(); call(2)
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: llm_calls over limit: 5, max 4*"])
+
+
 UNMEASURED = {
     "min_speedup=2": "speedup: nothing ran on virtual time*",
     "min_efficiency=0.5": "efficiency: no world took a step*",

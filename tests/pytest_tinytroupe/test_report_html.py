@@ -247,6 +247,11 @@ def test_hostile_ids_and_notes_stay_text_and_inside_the_directory(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
+def test_latencies_without_a_call_cost_no_test_its_page(tmp_path: Path) -> None:
+    write_report(tmp_path, session(record("a.py::a", calls_s=((0.5, 0),)), record("a.py::b")))
+    assert len([*(tmp_path / "tests").iterdir()]) == 2
+
+
 def test_entries_of_agents_share_a_chart_and_memory_has_its_own(tmp_path: Path) -> None:
     entries = [
         Timeline(f"memory entries: agent {k}", "entries", ((0, 0), (1, k)), ((0.5, "critical: usage"),))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from tinytroupe.testing.call import Call, text_of
 
@@ -24,6 +24,34 @@ class Tally:
     def tokens(self) -> int:
         """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
+
+    def add(self, other: Tally) -> None:
+        """Count what `other` has counted, too."""
+        self.calls += other.calls
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cached_tokens += other.cached_tokens
+        self.errors += other.errors
+
+
+MAX_PERSONS = 100_000
+OTHERS = "(others)"
+
+
+@dataclass(slots=True)
+class Sums(Tally):
+    """What a mock model has counted from reset to reset, added up."""
+
+    by_person: dict[str, Tally] = field(default_factory=dict)
+    latencies_s: Counter[float] = field(default_factory=Counter)
+
+    def include(self, total: Tally, by_person: Mapping[str, Tally], latencies_s: Mapping[float, int]) -> None:
+        """Add what was counted between two resets."""
+        self.add(total)
+        for person, tally in by_person.items():
+            known = person in self.by_person or len(self.by_person) < MAX_PERSONS
+            self.by_person.setdefault(person if known else OTHERS, Tally()).add(tally)
+        self.latencies_s.update(latencies_s)
 
 
 @dataclass(frozen=True, slots=True)

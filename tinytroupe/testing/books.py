@@ -7,14 +7,12 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinytroupe.testing.accounting import Exchange, PromptCache, Repeats, Ring, Tally
+from tinytroupe.testing.accounting import MAX_PERSONS, OTHERS, Exchange, PromptCache, Repeats, Ring, Sums, Tally
 from tinytroupe.testing.answer import Answer
 from tinytroupe.testing.call import Call
 from tinytroupe.testing.faults import SPOILT, Fault
 
-_MAX_PERSONS = 100_000
 MAX_PROBLEMS = 100
-OTHERS = "(others)"
 
 
 class Books:
@@ -27,6 +25,7 @@ class Books:
         self._cache = cache
         self._repeats = Repeats()
         self._lock = threading.RLock()
+        self._past: Sums | None = None
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -43,6 +42,26 @@ class Books:
         self._repeats.clear()
         if self._cache is not None:
             self._cache.clear()
+
+    def _put_by(self) -> None:
+        """Keep the sums of what is about to be forgotten."""
+        if self._past is None:
+            self._past = Sums()
+        self._past.include(self._total, self.by_person, self.latencies_s)
+
+    @property
+    def ever(self) -> Books | Sums:
+        """The counters as if there had been no `reset`: what a measurement reads, so that none can hide calls from it.
+
+        Calls, tokens, errors, `by_person` and `latencies_s`, as they are now.
+        """
+        with self._lock:
+            if self._past is None:
+                return self
+            ever = Sums()
+            ever.include(self._past, self._past.by_person, self._past.latencies_s)
+            ever.include(self._total, self.by_person, self.latencies_s)
+            return ever
 
     @property
     def calls(self) -> int:
@@ -85,7 +104,7 @@ class Books:
         call = Call(endpoint, body, person, messages)
         with self._lock:
             tallies = self.by_person
-            if call.person not in tallies and len(tallies) >= _MAX_PERSONS:
+            if call.person not in tallies and len(tallies) >= MAX_PERSONS:
                 tally = tallies.setdefault(OTHERS, Tally())
             else:
                 tally = tallies.setdefault(call.person, Tally())

@@ -82,8 +82,12 @@ class Brain(Books):
         self._strict = value
 
     def reset(self, script: bool = False) -> None:
-        """Forget what arrived: counters, exchanges, unmatched requests; with `script` also what to answer."""
+        """Forget what arrived: counters, exchanges, unmatched requests; with `script` also what to answer.
+
+        `ever` goes on counting, and so does what a perf test measures.
+        """
         with self._lock:
+            self._put_by()
             self._start_anew()
             self._forget_limits()
             if script:

@@ -135,6 +135,19 @@ def test_unmatched_requests_show_the_nearest_rule_and_the_difference():
     mock.verify()
 
 
+def test_what_was_ever_counted_outlives_every_reset():
+    mock = MockLLM(strict=False, latency=0.0)
+    for person in ("Lisa", "Oscar", "Lisa"):
+        ask(mock, person=person)
+        assert mock.calls == 1
+        mock.reset()
+    ask(mock, person="Lisa")
+    ever = mock.ever
+    assert (mock.calls, ever.calls, ever.tokens > 3 * mock.tokens) == (1, 4, True)
+    assert {person: tally.calls for person, tally in ever.by_person.items()} == {"Lisa": 3, "Oscar": 1}
+    assert ever.latencies_s.total() == 4
+
+
 def test_strictness_can_be_forced_either_way():
     lax = MockLLM(strict=False)
     lax.when(person="Lisa").reply("x")
