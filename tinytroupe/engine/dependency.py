@@ -169,16 +169,13 @@ class _Lives:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(self._live(index)) for index in range(len(self._people))]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.gather(*tasks)  # ends with the first that is cancelled, too
         finally:
             unfinished = [task for task in tasks if not task.done()]
             for task in unfinished:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
         if self._failures:
             raise min(self._failures, key=lambda failure: failure[0])[1]
 

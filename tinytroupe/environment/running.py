@@ -175,7 +175,11 @@ class Run:
                     *(person.exercise(outcome.actions) for person, outcome in some), return_exceptions=True
                 )
                 for (person, outcome), error in zip(some, done, strict=True):
-                    if error is not None:
+                    if isinstance(error, asyncio.CancelledError):  # were it the run's, gather would have raised it
+                        inside = RuntimeError(f"what {person.name} did was cancelled from inside")
+                        inside.__cause__ = error
+                        ended = self._not_done(person, outcome, inside) or ended
+                    elif error is not None:
                         ended = self._not_done(person, outcome, error) or ended
         return ended
 

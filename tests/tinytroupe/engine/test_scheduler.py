@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinytroupe.engine import ParallelScheduler, SequentialScheduler, Turn, TurnOutcome, force_scheduler
+from tinytroupe.engine.dependency import DependencyScheduler
 from tinytroupe.engine.scheduler import SCHEDULERS, chosen, scheduler_named
 from tinytroupe.runtime.clock import VirtualClock
 
@@ -226,3 +227,34 @@ def test_failed_turns_are_looked_at_before_anything_is_done():
     stage = Fails(1.0, 1.0, 1.0)
     stage.run(ParallelScheduler())
     assert stage.committed == [2, 0, 1]
+
+
+class Cancelling(Stage):
+    """Where the first to settle is cancelled from inside."""
+
+    def publish(self, turn, outcome):
+        return None
+
+    async def settle(self, turn):
+        if turn.index == 0:
+            raise asyncio.CancelledError
+
+    async def complete(self, step):
+        raise AssertionError("nobody gets that far")
+
+
+def test_where_one_life_is_cancelled_the_others_do_not_wait_for_it():
+    stage = Cancelling(1.0, 2.0, 3.0)
+    people = [turn.person for turn in stage.turns]
+    running = DependencyScheduler(4).run(people, range(9), [[1], [2], [0]], stage, timeout_s=None, slots=3)
+
+    async def watch():
+        task = asyncio.ensure_future(running)
+        done, _ = await asyncio.wait([task], timeout=1000.0)
+        task.cancel()
+        await asyncio.wait([task])
+        return bool(done) and task.cancelled()
+
+    with VirtualClock() as clock:
+        assert clock.run(watch())
+    assert stage.now == 0

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tinytroupe.agent import CustomMentalFaculty, TinyPerson, TinyToolUse
-from tinytroupe.environment import SimulationError, TinyWorld
+from tinytroupe.agent import CustomMentalFaculty, TinyMentalFaculty, TinyPerson, TinyToolUse
+from tinytroupe.environment import SimulationError, TinySocialNetwork, TinyWorld
 from tinytroupe.steering import Intervention, InterventionError
 from tinytroupe.testing import MockLLM
 from tinytroupe.tools import TinyTool
@@ -77,3 +77,26 @@ def test_so_may_an_intervention(llm):
     error = ended(intervention.execute_async())
     assert isinstance(error, InterventionError)
     assert "exhausted raised StopIteration" in str(error)
+
+
+class Cancelling(TinyMentalFaculty):
+    touches_others = False
+
+    async def process_actions_async(self, agent, actions):
+        raise asyncio.CancelledError
+
+
+def ring(*faculties):
+    people = [TinyPerson(f"P{number}") for number in range(6)]
+    people[0].add_mental_faculties(faculties)
+    world = TinySocialNetwork("Ring", people)
+    for one, other in zip(people, people[1:] + people[:1], strict=True):
+        world.add_relation(one, other)
+    return world
+
+
+@pytest.mark.parametrize("how", ["sequential", "parallel", "dependency"])
+def test_a_faculty_that_cancels_itself_ends_the_run_with_an_error(llm, how):
+    error = ended(ring(Cancelling()).run_async(3, scheduler=how))
+    assert isinstance(error, SimulationError)
+    assert "what P0 did was cancelled from inside" in str(error)
