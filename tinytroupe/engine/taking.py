@@ -151,11 +151,14 @@ async def take_turn(turn: Turn, model: ChatModel | None, workers: Workers) -> Tu
                 )
             before: Usage = person.usage
             queued_s = 0.0
-            if inspect.iscoroutinefunction(replaced):
-                await replaced()
-            else:
-                queued_s = await workers.call(replaced)
-            actions = tuple(person.pop_latest_actions())
+            person.pop_latest_actions()  # what was done before is none of this turn
+            try:
+                if inspect.iscoroutinefunction(replaced):
+                    await replaced()
+                else:
+                    queued_s = await workers.call(replaced)
+            finally:
+                actions = tuple(person.pop_latest_actions())  # where it failed, nobody gets to hear of them
             return outcome(status="acted", queued_s=queued_s, usage=person.usage - before, actions=actions)
     except Exception as error:
         if not limit.expired:

@@ -100,3 +100,37 @@ def test_a_faculty_that_cancels_itself_ends_the_run_with_an_error(llm, how):
     error = ended(ring(Cancelling()).run_async(3, scheduler=how))
     assert isinstance(error, SimulationError)
     assert "what P0 did was cancelled from inside" in str(error)
+
+
+class FailsAtFirst(TinyPerson):
+    failures = 0
+
+    async def act_async(self, *args, **options):
+        done = await super().act_async(*args, **options)
+        if not self.failures:
+            self.failures += 1
+            raise OSError("after the deed")
+        return done
+
+
+def test_what_a_failed_act_did_is_not_done_in_a_later_turn(llm):
+    llm.when(person="Ann").reply_talk("Hello", "Bo")
+    ann = FailsAtFirst("Ann")
+    world = TinyWorld("Town", [ann, TinyPerson("Bo")])
+    assert ended(world.run_async(1)) is None
+    assert ann.pop_latest_actions() == []
+    assert ended(world.run_async(1)) is None
+    failed, acted = (outcome for outcome in world.timeline() if outcome.person == "Ann")
+    assert (failed.status, failed.actions) == ("failed", ())
+    assert [action.content for action in acted.actions if action.type == "TALK"] == ["Hello"]
+
+
+def test_nor_is_what_somebody_did_between_the_steps(llm):
+    llm.when(person="Ann").reply_talk("Hello", "Bo")
+    ann = FailsAtFirst("Ann")
+    ann.failures = 1
+    world = TinyWorld("Town", [ann, TinyPerson("Bo")])
+    ann.act()
+    assert ended(world.run_async(1)) is None
+    acted = world.timeline()[0]
+    assert [action.content for action in acted.actions if action.type == "TALK"] == ["Hello"]
