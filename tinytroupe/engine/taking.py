@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -40,14 +41,20 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._most = MAX_THREADS
+        self._threads = DaemonThreads("tinytroupe act")
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._at_work = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._threads = DaemonThreads("tinytroupe act")
 
     def open(self) -> None:
         """Get ready for a run; ``MAX_WORKERS`` is the bound from now on."""
+        if os.getpid() != self._pid:  # a fork leaves the threads behind, and the lock as it happened to be
+            self._begin_anew()
         self._most = config_manager.get("max_workers") or MAX_THREADS
 
     @property
@@ -80,12 +87,13 @@ class Workers:
 
         try:
             await loop.run_in_executor(self._threads, calls.inside(work))
-        except asyncio.CancelledError:
+        except BaseException as error:
             with self._lock:
                 given_up.set()
-            if not started.is_set():
+            if not started.is_set():  # cancelled before, or no thread could be had
                 self._end()
-            calls.cancel()
+            if isinstance(error, asyncio.CancelledError):
+                calls.cancel()
             raise
         return queued_s
 
@@ -109,7 +117,12 @@ class Workers:
             if self._at_work < self._most:
                 return
             self._waiting.append(future)
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:
+            with self._lock, suppress(ValueError):  # woken in the same instant
+                self._waiting.remove(future)
+            raise
 
 
 def _wake(future: asyncio.Future[None]) -> None:
