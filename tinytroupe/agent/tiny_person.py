@@ -40,6 +40,7 @@ class Deliberation:
     usage: Usage
     latency_s: float
     queued_s: float
+    slot_s: float | None
     shown_from: int = 0
 
 
@@ -183,11 +184,13 @@ class TinyPerson(Specified, Perceiving, Related, Remembering, Stateful):
             if isinstance(error, ReplyError):
                 error.args = (f"{self.name} could not act: {error}",)
             raise
+        slots_s = [reply.slot_s for reply in replies if reply.slot_s is not None]
         return Deliberation(
             read,
             sum((reply.usage for reply in replies), Usage()),
             sum(reply.latency_s for reply in replies),
             sum(reply.queued_s for reply in replies),
+            sum(slots_s) if len(slots_s) == len(replies) else None,
             shown_from,
         )
 

@@ -39,12 +39,12 @@ class LowerBound:
     Its size is that of the people, however long the run is.
     """
 
-    __slots__ = ("_longest_s", "_ready_s", "busy_s", "calls", "tokens")
+    __slots__ = ("_longest_s", "_ready_s", "calls", "occupied_s", "tokens")
 
     def __init__(self) -> None:
         self._ready_s: dict[str, float] = {}
         self._longest_s = 0.0
-        self.busy_s = 0.0
+        self.occupied_s = 0.0
         self.calls = self.tokens = 0
 
     @property
@@ -56,7 +56,7 @@ class LowerBound:
         """Take in a turn, and return the duration of the longest chain that ends with it, in seconds."""
         chain_s = self._ready_s.get(outcome.person, 0.0) + outcome.busy_s
         self._longest_s = max(self._longest_s, chain_s)
-        self.busy_s += outcome.busy_s
+        self.occupied_s += outcome.occupied_s
         self.calls += outcome.usage.calls
         self.tokens += outcome.usage.tokens
         return chain_s
@@ -72,12 +72,12 @@ class LowerBound:
         self.reached(people, self._longest_s)
 
     def seconds(self, capacity: Capacity) -> float:
-        """Return ``max(critical path, Σ busy / slots, calls / rate, tokens / rate)``, in seconds.
+        """Return ``max(critical path, Σ occupied / slots, calls / rate, tokens / rate)``, in seconds.
 
         From calls and tokens goes what the gate lets through at once: 600 requests a minute are 10 a second, after the
         10 that may be sent in the first moment.
         """
-        bounds = [self._longest_s, self.busy_s / max(capacity.slots, 1)]
+        bounds = [self._longest_s, self.occupied_s / max(capacity.slots, 1)]
         if capacity.requests_per_s:
             bounds.append((self.calls - capacity.request_burst) / capacity.requests_per_s)
         if capacity.tokens_per_s:

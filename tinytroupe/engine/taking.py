@@ -158,6 +158,7 @@ async def take_turn(turn: Turn, model: ChatModel | None, workers: Workers) -> Tu
                 return outcome(
                     status="acted",
                     queued_s=decided.queued_s,
+                    slot_s=decided.slot_s,
                     usage=decided.usage,
                     deliberation=decided,
                     actions=decided.reply.actions,

@@ -53,7 +53,7 @@ class TurnOutcome:
     started_s, finished_s
         On the clock of the run.
     queued_s
-        Part of that spent waiting for a slot or a rate limit.
+        Part of that spent waiting for a slot or a rate limit, as far as it is known: of a turn that failed, it is not.
     usage
         Calls and tokens of the turn, of a failed one, too, and of a summary of memories that was made beside it.
     error
@@ -62,6 +62,8 @@ class TurnOutcome:
         Name of the person whose turn of the step before was the last that this one had to wait for, itself possible;
         empty in the first step of a run. Followed back from the turn that ended last, it gives the chain that decided
         how long the run took.
+    slot_s
+        Part of the time spent at a slot; None where the model does not tell.
     """
 
     person: str
@@ -76,6 +78,7 @@ class TurnOutcome:
     actions: tuple[Action, ...] = ()
     error: BaseException | None = None
     waited_for: str = ""
+    slot_s: float | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -86,3 +89,10 @@ class TurnOutcome:
     def busy_s(self) -> float:
         """Seconds from start to end without waiting for a slot."""
         return max(0.0, self.elapsed_s - self.queued_s)
+
+    @property
+    def occupied_s(self) -> float:
+        """Seconds that it took up a slot for certain; 0 of a turn that failed: it may have waited all the time."""
+        if self.slot_s is not None:
+            return self.slot_s
+        return self.busy_s if self.status == "acted" else 0.0

@@ -138,8 +138,10 @@ def _text(stored: bytes) -> str:
 
 
 def encode_reply(reply: ChatReply) -> bytes:
-    """Return `reply` as JSON; `decode_reply` reads it."""
-    return _bytes(_encode(asdict(reply)))
+    """Return `reply` as JSON, without what only the run that asked has use for; `decode_reply` reads it."""
+    fields = asdict(reply)
+    del fields["slot_s"]
+    return _bytes(_encode(fields))
 
 
 def decode_reply(stored: bytes) -> ChatReply:

@@ -294,7 +294,7 @@ class Journal:
 class JournaledModel:
     """A `ChatModel` that asks the journal first and the model second.
 
-    A replayed reply is the recorded one, at no cost: its `usage`, `latency_s` and `queued_s` are zero.
+    A replayed reply is the recorded one, at no cost: its `usage`, `latency_s`, `queued_s`, `slot_s` are zero.
 
     Parameters
     ----------
@@ -336,7 +336,8 @@ class JournaledModel:
         try:
             recorded = (await self.journal.begin({key: asked})).get(key)
             if recorded is not None:
-                return replace(canonical.decode_reply(recorded), usage=Usage(), latency_s=0.0, queued_s=0.0)
+                reply = canonical.decode_reply(recorded)
+                return replace(reply, usage=Usage(), latency_s=0.0, queued_s=0.0, slot_s=0.0)
             reply = await self.model.complete(request)
             await self.journal.finish({key: canonical.encode_reply(reply)})
         except BaseException:

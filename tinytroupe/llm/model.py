@@ -87,6 +87,8 @@ class ChatReply:
         Seconds between sending and reply of the successful attempt, on the loop's clock.
     queued_s
         Seconds spent waiting for a slot or for a rate limit, on the loop's clock.
+    slot_s
+        Seconds spent at a slot, failed attempts included, the waiting between them not; None where it is not known.
     """
 
     text: str
@@ -95,6 +97,7 @@ class ChatReply:
     finish_reason: str = "stop"
     latency_s: float = 0.0
     queued_s: float = 0.0
+    slot_s: float | None = None
 
 
 @runtime_checkable

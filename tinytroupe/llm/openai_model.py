@@ -53,6 +53,7 @@ class _Sent(Generic[T]):
     retries: int
     latency_s: float
     queued_s: float
+    slot_s: float
 
 
 @dataclass(slots=True)
@@ -160,6 +161,7 @@ class OpenAIModel:
             usage=replace(sent.result.usage, retries=sent.retries),
             latency_s=sent.latency_s,
             queued_s=sent.queued_s,
+            slot_s=sent.slot_s,
         )
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -208,7 +210,7 @@ class OpenAIModel:
         loop = asyncio.get_running_loop()
         attempts: int = config_manager.get("max_attempts")
         attempt = 0
-        queued_s = 0.0
+        queued_s = slot_s = 0.0
         while True:
             attempt += 1
             schema_level = schema_levels.get(model, STRICT)
@@ -222,6 +224,7 @@ class OpenAIModel:
                         async with within(config_manager.get("timeout")):
                             result, tokens, headers = await send(client, schema_level)
                 except Exception as error:
+                    slot_s += loop.time() - started_s
                     failure = model_error(error)
                     if failure.status == 429:
                         given = headers_of(failure)
@@ -231,7 +234,8 @@ class OpenAIModel:
                 else:
                     gate.on_success(slot)
                     gate.correct(slot, tokens, headers)
-                    return _Sent(result, attempt - 1, loop.time() - started_s, queued_s)
+                    latency_s = loop.time() - started_s
+                    return _Sent(result, attempt - 1, latency_s, queued_s, slot_s + latency_s)
             if request.schema is not None and schema_level < PLAIN and about_schema(failure):
                 # Calls that failed side by side ask for one level less, not each for one less than the other.
                 schema_levels[model] = max(schema_levels.get(model, STRICT), schema_level + 1)

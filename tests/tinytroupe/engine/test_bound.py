@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tinytroupe.engine import Capacity, LowerBound, TurnOutcome
@@ -36,6 +38,15 @@ def test_queueing_is_no_work():
     bound = LowerBound()
     bound.taken(turn("Ann", 2.0, queued_s=7.0))
     assert bound.seconds(ROOMY) == 2.0
+
+
+def test_only_time_at_a_slot_takes_up_slots():
+    bound = LowerBound()
+    for number in range(4):  # two attempts of 1 s, 8 s apart
+        bound.taken(replace(turn(f"P{number}", 10.0), slot_s=2.0))
+        for status in ("failed", "timed out"):  # may have waited at the gate all the time
+            bound.taken(replace(turn(f"P{number}", 1.0), status=status))
+    assert (bound.seconds(Capacity(slots=1)), bound.occupied_s) == (10.0, 8.0)
 
 
 @pytest.mark.parametrize(

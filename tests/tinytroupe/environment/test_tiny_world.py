@@ -159,6 +159,18 @@ def test_how_people_act_is_chosen_by_the_run(llm, options, elapsed_s):
     assert metrics["model_calls"] == llm.calls == 6
 
 
+@pytest.mark.parametrize("failing", [0, None], ids=["tried again", "given up"])
+def test_no_run_is_faster_than_its_bound_whatever_failed(llm, failing):
+    llm.when(call=failing).fail("server_error", retry_after=20, after_s=1.0)
+    llm.when().reply_actions([])
+    world = world_of(on_error="skip")
+    with config_manager.override(max_concurrent_model_calls=1, max_attempts=1 if failing is None else 3):
+        world.run(1, scheduler="parallel")
+    metrics = world.get_parallel_metrics()
+    assert metrics["parallel_errors"] == (3 if failing is None else 0)
+    assert metrics["efficiency"] <= 1 + 1e-9
+
+
 @pytest.mark.parametrize(
     ("settings", "elapsed_s"),
     [

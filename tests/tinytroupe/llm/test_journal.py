@@ -109,7 +109,7 @@ def test_a_replayed_reply_is_the_recorded_one_at_no_cost():
         model = JournaledModel(Parrot(), journal)
         live, replayed = await model.complete(ask("hi")), await model.complete(ask("hi"))
         assert live == ChatReply("1: hi", Usage(1, 10, 2), "parrot", "stop", 1.5, 0.5)
-        assert replayed == ChatReply("1: hi", Usage(), "parrot", "stop", 0.0, 0.0)
+        assert replayed == ChatReply("1: hi", Usage(), "parrot", "stop", 0.0, 0.0, 0.0)
 
     with Journal() as journal:
         asyncio.run(main(journal))

@@ -277,6 +277,7 @@ def test_a_slot_is_free_while_its_call_waits_to_be_tried_again(llm):
     assert [reply.text for reply in replies] == ["Hi"] * 3
     # The first waits half a minute, the others answer meanwhile, one after the other.
     assert sorted(reply.queued_s for reply in replies) == [0.0, 0.0, 1.0]
+    assert [reply.slot_s for reply in replies] == pytest.approx([1.0, 1.0, 1.0])
     assert llm.clock.now() == pytest.approx(jittered(30.0) + 1.0, abs=1e-9)
     assert llm.in_flight_peak == 1
 
