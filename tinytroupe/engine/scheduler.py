@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from tinytroupe.engine.turn import Turn, TurnOutcome
+from tinytroupe.runtime.deadline import end
 
 Take = Callable[[Turn], Awaitable[TurnOutcome]]
 """Lets the person of a turn decide. Commits nothing, and never raises but for cancellation."""
@@ -99,10 +100,7 @@ class ParallelScheduler:
             await asyncio.wait(tasks, timeout=timeout_s)
         finally:
             late = {task for task in tasks if not task.done()}
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await end(late)
         now_s = loop.time()
         outcomes = [
             task.result()
@@ -149,8 +147,7 @@ async def within(
     finally:
         late = not task.done()
         if late:
-            task.cancel()
-            await asyncio.wait([task])
+            await end([task])
     if not task.cancelled():
         return task.result()
     begin_s = begun_s[0] if begun_s else None

@@ -22,6 +22,7 @@ from tinytroupe.environment.fences import private
 from tinytroupe.llm import ModelError, RefusalError, Usage
 from tinytroupe.llm.asking import ReplyError
 from tinytroupe.llm.journal import JournalError
+from tinytroupe.runtime.deadline import end
 from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Run:
             await asyncio.sleep(0)
             outcome = await take_turn(turn, self.world.model, self.world._workers)
         except BaseException:
-            await _ended(summary)
+            await end([summary])
             raise
         try:
             # Before the turn takes effect, so that what a full memory drops does not depend on who was faster.
@@ -100,7 +101,7 @@ class Run:
         except asyncio.CancelledError:
             # The time is over, but the turn is decided: it counts, and only the summary is given up. Where it is the
             # run that was cancelled, nobody asks for the outcome any more.
-            await _ended(summary)
+            await end([summary])
         self._look_at(summary, person)
         return outcome
 
@@ -305,11 +306,6 @@ class Run:
                 *(world.name, len(left_out), len(outcomes), left_out[0].step),
                 *(left_out[0].person, left_out[0].status, left_out[0].error),
             )
-
-
-async def _ended(task: asyncio.Future[bool]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def _caused(message: str, cause: BaseException) -> SimulationError:

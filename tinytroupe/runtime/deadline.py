@@ -1,10 +1,27 @@
-"""A bound on how long a block may take, on the running loop's clock."""
+"""A bound on how long a block may take, on the running loop's clock; and the end of tasks whose time is over."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
+
+_AGAIN_S = None if sys.version_info >= (3, 11) else 0.1
+
+
+async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks, and wait until they are done.
+
+    Before Python 3.11 a task can't tell two cancellations of one instant from each other: where a `within` of its own
+    runs out just then, it takes both for that one and goes on. So what is not done soon is cancelled again.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
 
 
 class within:

@@ -14,6 +14,7 @@ from tinytroupe.engine import ParallelScheduler, SequentialScheduler, Turn, Turn
 from tinytroupe.engine.dependency import DependencyScheduler
 from tinytroupe.engine.scheduler import SCHEDULERS, chosen, scheduler_named
 from tinytroupe.runtime.clock import VirtualClock
+from tinytroupe.runtime.deadline import within
 
 BOTH = (SequentialScheduler(), ParallelScheduler())
 
@@ -258,3 +259,26 @@ def test_where_one_life_is_cancelled_the_others_do_not_wait_for_it():
     with VirtualClock() as clock:
         assert clock.run(watch())
     assert stage.now == 0
+
+
+class Patient(Stage):
+    """Tries again whenever its own time-out is over, as a client does."""
+
+    async def take(self, turn):
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        for _ in range(5):
+            try:
+                async with within(10.0):
+                    await asyncio.sleep(1000.0)
+            except TimeoutError:
+                await asyncio.sleep(0.5)
+        return TurnOutcome(turn.person.name, turn.step, turn.index, "acted", started_s, loop.time())
+
+
+@pytest.mark.parametrize("scheduler", BOTH, ids=lambda one: one.name)
+def test_a_time_out_of_the_turn_s_own_in_the_same_instant_does_not_hide_that_of_the_step(scheduler):
+    stage = Patient(0.0)
+    (outcome,) = stage.run(scheduler, timeout_s=10.0)
+    assert outcome.status == "timed out"
+    assert 10.0 <= stage.elapsed_s <= 10.2  # before Python 3.11 it takes a second cancellation
