@@ -71,11 +71,12 @@ def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: lis
         return [Timed(rounds)]
     # Whoever is isolated runs this in a process of its own.
     instruments: list[Instrument] = [
+        # First, so that what it imports is no part of what the others measure.
+        Traffic(probe, none=any(marker.thresholds.get(f"max_{name}") == 0 for name in METRICS)),
         Process(probe, steady=marker.isolate),
         Exact(probe),
         Recorded(probe),
         Turns(probe),
-        Traffic(probe, asked=any(map(marker.wants, METRICS))),
     ]
     if marker.wants("cost_usd"):
         from pytest_tinytroupe.instruments.cost import Cost

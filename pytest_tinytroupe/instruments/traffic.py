@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from pytest_tinytroupe.instruments import Reading
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from tinytroupe.testing import Traffic as Counter
 
 METRICS = ("llm_calls", "tokens", "prompt_tokens", "completion_tokens", "cached_tokens")
-_LIBRARIES = ("httpx", "httpx2")
 
 
 class Traffic:
@@ -23,19 +21,19 @@ class Traffic:
     ----------
     probe
         What fixtures have attached: where it has a model, that one counts.
-    asked
-        Whether the marker asks for any of `METRICS`. If not, the requests are watched only where a library for them has
-        been imported before the call: watching would import it.
+    none
+        Whether the marker limits any of `METRICS` to 0, which a test meets by asking nobody. Without calls there are no
+        figures otherwise: whoever allows for some and makes none that can be seen asks, more likely, elsewhere.
     """
 
-    def __init__(self, probe: Probe, *, asked: bool) -> None:
+    def __init__(self, probe: Probe, *, none: bool) -> None:
         self._probe = probe
-        self._asked = asked
+        self._none = none
         self._counter: Counter | None = None
 
     def start(self) -> None:
-        """Watch what passes."""
-        if self._probe.models.sources or not (self._asked or any(name in sys.modules for name in _LIBRARIES)):
+        """Watch what passes, whether or not the clients' libraries are there yet: tests may import them."""
+        if self._probe.models.sources:
             return
         from tinytroupe.testing import Traffic as Counter
 
@@ -49,13 +47,15 @@ class Traffic:
 
     def read(self) -> Reading:
         """Return calls and tokens, of a test that has called at all; no tokens where a server did not tell them."""
-        if self._counter is None or not self._counter.tally.calls or self._probe.models.sources:
+        if self._counter is None or self._probe.models.sources:
             return Reading()
         tally, untold = self._counter.tally, self._counter.untold
+        if not tally.calls and not (self._none and not self._probe.worlds.counts().get("model_calls")):
+            return Reading()
         if untold:
             return Reading(
                 [metric("llm_calls", tally.calls)],
-                notes=[f"tokens: {untold} of {tally.calls} answers told none; for streams ask for include_usage"],
+                notes=[f"tokens: {untold} of {tally.calls} calls told none; for streams ask for include_usage"],
             )
         told = (tally.calls, tally.tokens, tally.prompt_tokens, tally.completion_tokens, tally.cached_tokens)
         return Reading([metric(name, value) for name, value in zip(METRICS, told, strict=True)])

@@ -89,5 +89,59 @@ def test_tokens_of_streams_are_measured_where_the_server_tells_them(pytester, as
     result = run(pytester, "-v")
     result.assert_outcomes(**{"passed" if known else "failed": 1})
     if not known:
-        result.stdout.fnmatch_lines(["*tokens*2 of 2 answers told none*"])
+        result.stdout.fnmatch_lines(["*tokens*2 of 2 calls told none*"])
     result.stdout.fnmatch_lines(["  llm_calls * 2 *"])
+
+
+def test_calls_count_whichever_test_is_the_first_to_import_a_client(pytester):
+    pytester.makepyfile(
+        """
+        import json, sys, threading
+        from http.server import BaseHTTPRequestHandler, HTTPServer
+        import pytest
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                body = json.dumps({"usage": {"prompt_tokens": 3, "completion_tokens": 2}}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args): pass
+
+        @pytest.mark.perf
+        def test_it():
+            import httpx
+            with HTTPServer(("127.0.0.1", 0), Handler) as server:
+                thread = threading.Thread(target=server.handle_request)
+                thread.start()
+                url = f"http://127.0.0.1:{server.server_port}/v1/chat/completions"
+                httpx.post(url, json={"model": "m", "messages": []}, trust_env=False)
+                thread.join()
+
+        assert not {"httpx", "httpx2"} & set(sys.modules)
+        """
+    )
+    off = [argument for name in ("randomly", "respx", "anyio", "hypothesispytest") for argument in ("-p", f"no:{name}")]
+    result = pytester.runpytest_subprocess("--perf", "--no-perf-report", "-v", *off)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["  llm_calls * 1 *", "  tokens * 5 *"])
+
+
+ZERO = {
+    "none": ("max_llm_calls=0", "pass", ""),
+    "no tokens": ("max_tokens=0", "pass", ""),
+    "one": ("max_llm_calls=0", "in_turn(server)", "perf: llm_calls over limit: 2, max 0*"),
+    "some allowed": ("max_llm_calls=1", "pass", "perf: llm_calls was not measured"),
+}
+
+
+@pytest.mark.parametrize(("limit", "body", "problem"), ZERO.values(), ids=ZERO.keys())
+def test_a_limit_of_no_calls_is_met_by_making_none(pytester, limit, body, problem):
+    pytester.makepyfile(f"{SERVED}@pytest.mark.perf({limit})\ndef test_it(server): {body}")
+    result = run(pytester)
+    result.assert_outcomes(**{"failed" if problem else "passed": 1})
+    if problem:
+        result.stdout.fnmatch_lines([problem])
