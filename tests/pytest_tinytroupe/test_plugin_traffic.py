@@ -16,6 +16,7 @@ def server():
         yield server
 
 HELLO = dict(model="gpt-4o", messages=[{"role": "user", "content": "Hello?"}])
+HEAP = {"heap_mb": 1.0}  # the server's threads are in this process
 EXTRA = int(os.environ.get("EXTRA", "0"))
 
 def in_turn(server, **options):
@@ -35,19 +36,19 @@ def at_once(server, transport):
 TESTS = (
     SERVED
     + """
-@pytest.mark.perf
+@pytest.mark.perf(tolerance=HEAP)
 def test_synchronous(server): in_turn(server)
 
-@pytest.mark.perf
+@pytest.mark.perf(tolerance=HEAP)
 def test_asynchronous(server): at_once(server, openai.DefaultAsyncHttpxClient)
 
-@pytest.mark.perf
+@pytest.mark.perf(tolerance=HEAP)
 def test_aiohttp(server): at_once(server, openai.DefaultAioHttpClient)
 
-@pytest.mark.perf(max_llm_calls=2)
+@pytest.mark.perf(max_llm_calls=2, tolerance=HEAP)
 def test_limited(server): in_turn(server)
 
-@pytest.mark.perf
+@pytest.mark.perf(tolerance=HEAP)
 def test_none(): pass
 """
 )
@@ -72,9 +73,9 @@ def test_calls_and_tokens_are_counted_at_every_transport_and_gate(pytester, monk
 
 
 def test_calls_that_are_not_made_any_more_do_not_go_unnoticed(pytester):
-    pytester.makepyfile(test_it=SERVED + "@pytest.mark.perf\ndef test_it(server): in_turn(server)")
+    pytester.makepyfile(test_it=SERVED + "@pytest.mark.perf(tolerance=HEAP)\ndef test_it(server): in_turn(server)")
     run(pytester, "--perf-update").assert_outcomes(passed=1)
-    pytester.makepyfile(test_it=SERVED + "@pytest.mark.perf\ndef test_it(server): pass")
+    pytester.makepyfile(test_it=SERVED + "@pytest.mark.perf(tolerance=HEAP)\ndef test_it(server): pass")
     result = run(pytester)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*in the baseline, but not measured any more*"])
