@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from _pytest.runner import runtestprotocol
 
 
-def run_phases(item: pytest.Item, nextitem: pytest.Item | pytest.Collector | None) -> list[pytest.TestReport]:
+class _Next:
+    """What comes after a test, for those who want to know what to leave standing: decided when they ask."""
+
+    def __init__(self, decide: Callable[[], pytest.Item | pytest.Collector | None]) -> None:
+        self._decide = decide
+
+    def listchain(self) -> list[pytest.Item | pytest.Collector]:
+        node = self._decide()
+        return [] if node is None else list(node.listchain())  # type: ignore[arg-type]
+
+
+def run_phases(
+    item: pytest.Item, following: Callable[[], pytest.Item | pytest.Collector | None]
+) -> list[pytest.TestReport]:
     """Set up, call and tear down a test once, from the beginning, without logging the reports.
 
     Parameters
     ----------
     item
         The test.
-    nextitem
-        What comes next: of the nodes above `item` those that are above `nextitem` too, or are it, stay set up.
+    following
+        Returns what comes next, when the call is over: of the nodes above `item` those that are above that too, or are
+        it, stay set up.
     """
     sections: list[object] = item._report_sections  # type: ignore[assignment]
     sections.clear()  # else what an earlier pass printed is shown again
     if isinstance(item.parent, pytest.Class):  # a fresh instance, as every test has
         for name in ("_instance", "_obj"):
             item.__dict__.pop(name, None)
-    return runtestprotocol(item, log=False, nextitem=nextitem)  # type: ignore[arg-type]
+    return runtestprotocol(item, log=False, nextitem=_Next(following))  # type: ignore[arg-type]
 
 
 def tear_down_to(item: pytest.Item, nextitem: pytest.Item | None) -> pytest.TestReport | None:

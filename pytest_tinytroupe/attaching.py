@@ -15,7 +15,7 @@ from pytest_tinytroupe.records import TestRecord
 from pytest_tinytroupe.times import ROUNDS_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from pytest_tinytroupe.session import TestRun
+    from pytest_tinytroupe.testrun import TestRun
 
 Outcome = Literal["passed", "failed", "skipped", "xfailed", "error"]
 
@@ -35,7 +35,7 @@ def one_set(run: TestRun, taken: list[list[pytest.TestReport]]) -> list[pytest.T
         report.duration += sum(twin.duration for twin in twins)
         report.start = min([report.start, *(twin.start for twin in twins)])
         if report.failed and len(run.passes) > 1 and not run.judged and not run.problem:
-            text = f"This happened in the {run.current} pass (pass {len(taken)} of {len(run.passes)})."
+            text = f"This happened in the {run.current} pass (pass {len(taken)} of {max(len(taken), len(run.passes))})."
             if run.current == "sequential":
                 text += (
                     " min_speedup runs the body once more with worlds stepping sequentially: it has to hold in both"

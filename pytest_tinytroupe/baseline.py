@@ -274,7 +274,7 @@ def _merge(tests: dict[str, Any], entry: Entry) -> None:
 def _merge_environment(kept: dict[str, Any], tier: Tier, entry: Entry, figures: Mapping[str, float]) -> None:
     old = kept.get(entry.environment, {})
     kept[entry.environment] = {
-        name: _steady(old.get(name), value, entry.tolerances.get(name, tolerance_of(name, tier, value)))
+        name: _steady(old.get(name), value, tolerance_of(name, tier, value), entry.tolerances.get(name))
         for name, value in figures.items()
     }
 
@@ -293,15 +293,18 @@ def _filled(known: Any, new: Any, depth: int) -> Any:
     return {**new, **{key: _filled(value, new.get(key, {}), depth - 1) for key, value in known.items()}}
 
 
-def _steady(old: float | None, new: float, tolerance: float) -> float:
+def _steady(old: float | None, new: float, usual: float, tolerance: float | None) -> float:
     """Keep a figure that still holds, so that an update without news changes no file.
 
-    A new one is rounded to a power of two of at most a quarter of its tolerance: where a test ran, and after which
-    others, moves it by less than that, and the file is to be the same.
+    A new one is rounded to a power of two of at most a quarter of its tolerance, and of the tier's `usual` one: where a
+    test ran, and after which others, moves it by less than that, and the file is to be the same.
     """
+    if tolerance is None:
+        tolerance = usual
     if old is not None and abs(new - old) <= tolerance:
         return old
-    if not tolerance > 0:
+    finest = min(tolerance, usual)
+    if not finest > 0:
         return new
-    grain = 2.0 ** math.floor(math.log2(tolerance / 4))
+    grain = 2.0 ** math.floor(math.log2(finest / 4))
     return round(new / grain) * grain

@@ -25,7 +25,7 @@ from pytest_tinytroupe.times import NOT_KEPT, TOO_BUSY
 from pytest_tinytroupe.timing import SIGNIFICANCE
 
 if TYPE_CHECKING:
-    from pytest_tinytroupe.session import TestRun
+    from pytest_tinytroupe.testrun import TestRun
 
 REPORT_ATTRIBUTE = "tinytroupe_perf"
 """Attribute of the call report that carries a test's rows; pytest and xdist keep plain attributes."""

@@ -9,7 +9,7 @@
 ``warm``
     Nothing, where the pass before imported something: before heap is looked at, because then it was no warm-up.
 ``heap``
-    The Python heap, under tracemalloc, which slows the code down.
+    The Python heap, under tracemalloc, which slows the code down; once more where the figure would be news.
 ``timed``
     Real time and CPU time, calibrated; in fresh processes only, as often as it takes.
 ``flame``

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_tinytroupe.gate import Gate
     from pytest_tinytroupe.marker import PerfMarker
     from pytest_tinytroupe.probe import Probe
-    from pytest_tinytroupe.session import TestRun
+    from pytest_tinytroupe.testrun import TestRun
 
 GATE: pytest.StashKey[Gate] = pytest.StashKey()
 """In the configuration's stash: the run of ``pytest --perf``; missing without it."""

@@ -11,7 +11,7 @@ from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.fresh import FreshError
 from pytest_tinytroupe.metrics import TIMED
 from pytest_tinytroupe.records import Metric, Verdict
-from pytest_tinytroupe.timing import SIGNIFICANCE, TOLERANCE, Run, Timing, expected_s, measured_s, p_value, run_of, take
+from pytest_tinytroupe.timing import SIGNIFICANCE, Run, Timing, expected_s, measured_s, p_value, run_of, take, tolerance
 from pytest_tinytroupe.verdict import breaks
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def take_times(
     timing = take(
         sample,
         stored.get(machine_key(), ()),
-        {name: marker.tolerance.get(name, TOLERANCE) for name in marker.timed},
+        tolerances(marker, stored.get(machine_key(), ())),
         significance=SIGNIFICANCE / max(gate.family, 1),
         fill=bool(update),
         replace=update == "all",
@@ -73,6 +73,11 @@ def take_times(
     if timing.keep != timing.keepable:
         return timing, dict.fromkeys(marker.timed, NOT_KEPT)
     return timing, {} if timing.baseline or not marker.baseline else _elsewhere(marker.timed, timing, stored)
+
+
+def tolerances(marker: PerfMarker, baseline: Sequence[Run]) -> dict[str, float]:
+    """Return by which share each time of a test may stray from its baseline: what the marker says goes first."""
+    return {name: marker.tolerance.get(name, tolerance(name, baseline)) for name in marker.timed}
 
 
 def metrics_of(names: Sequence[str], timing: Timing) -> tuple[list[Metric], dict[str, float]]:

@@ -6,10 +6,6 @@ import pytest
 
 from tinytroupe import config_manager
 
-# Python's table of interned strings grows now and then, by megabytes, at whoever's string is one too many: that is no
-# test's heap, and until it is taken out only heap four times as high fails here.
-pytestmark = pytest.mark.perf(tolerance={"heap_mb": 3.0})
-
 
 @pytest.mark.perf(max_heap_mb=24, max_peak_memory_mb=500)
 def test_memory_of_a_long_run_is_bounded(make_world, mock_llm, memory_monitor):

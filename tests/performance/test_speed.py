@@ -6,10 +6,6 @@ import pytest
 
 from tinytroupe.testing import LogNormal
 
-# Python's table of interned strings grows now and then, by megabytes, at whoever's string is one too many: that is no
-# test's heap, and until it is taken out only heap four times as high fails here.
-pytestmark = pytest.mark.perf(tolerance={"heap_mb": 3.0})
-
 
 @pytest.mark.perf(min_speedup=10.0, min_efficiency=1.0, max_time_s=50.0, max_llm_calls=500)
 def test_ten_people_act_at_once(make_world, mock_llm):

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_tinytroupe.environment import environment_key
 from pytest_tinytroupe.marker import PerfMarker
-from pytest_tinytroupe.session import plan
+from pytest_tinytroupe.passes import plan
 from pytest_tinytroupe.verdict import HEAP_FLOOR_MB
 
 FAKES = """
@@ -609,3 +609,46 @@ def test_which_tests_ran_before_in_the_process_does_not_matter(pytester):
     for options in (["test_it.py::test_world[2]"], ["-n2", "--perf-update"], ["--perf-update"]):
         assert pytester.runpytest_subprocess(*PLAIN, *options).ret == 0
     assert baseline.read_bytes() == before
+
+
+GROWS = """
+    import os, pathlib, pytest, tracemalloc
+    here, kept = pathlib.Path(__file__).parent, []
+
+    @pytest.fixture(scope="module")
+    def module():
+        log("+module"); yield; log("-module")
+
+    @pytest.fixture
+    def function(module):
+        log("+"); yield; log("-")
+
+    def log(text):
+        with open(here / "log", "a") as file:
+            file.write(text + "\\n")
+
+    @pytest.mark.perf
+    def test_it(function):
+        grows = os.environ.get("GROWS")
+        if tracemalloc.is_tracing() and (grows == "always" or grows == "once" and not kept):
+            kept.append(bytes(2 << 20))
+"""
+
+
+@pytest.mark.parametrize("first", ["", "once"], ids=["taken without", "taken with"])
+def test_what_the_interpreter_allocates_once_is_no_tests_heap(pytester, monkeypatch, first):
+    pytester.makepyfile(test_it=GROWS, test_other="def test_other(): pass")
+    monkeypatch.setenv("GROWS", first)
+    run(pytester, "--perf-update").assert_outcomes(passed=2)
+    monkeypatch.setenv("GROWS", "once")
+    (pytester.path / "log").unlink()
+    result = run(pytester)
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*improved*")
+    log = (pytester.path / "log").read_text().split()
+    assert (log[0], log[-1]) == ("+module", "-module")
+    assert log[1:-1] == ["+", "-"] * ((len(log) - 2) // 2)  # module-scoped fixtures stay up for the second look
+    monkeypatch.setenv("GROWS", "always")
+    result = run(pytester)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*heap_mb regressed: 2* MB*"])

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_tinytroupe.marker import PerfMarker
 from pytest_tinytroupe.queueing import queued, queued_between
 from pytest_tinytroupe.records import Metric, Verdict
 from pytest_tinytroupe.statistics import holm, student_t_tail
-from pytest_tinytroupe.times import TOO_BUSY, metrics_of, settled
+from pytest_tinytroupe.times import TOO_BUSY, metrics_of, settled, tolerances
 from pytest_tinytroupe.timing import (
     BASELINE_RUNS,
     BUSY,
@@ -33,6 +34,7 @@ from pytest_tinytroupe.timing import (
     p_value,
     run_of,
     take,
+    tolerance,
 )
 from pytest_tinytroupe.verdict import judge
 
@@ -156,6 +158,15 @@ def test_the_tolerance_is_a_share_and_at_least_a_millisecond():
     assert status(0.00599, 0.10) == "ok"
     assert status(0.00602, 0.10) == "regressed"
     assert status(0.00602, 0.25) == "ok"
+
+
+def test_cpu_time_between_waits_may_stray_by_a_share_of_them_unless_the_marker_says():
+    waits, computes = [Run(0.2 + 0.016, 0.016, 0.01)] * 9, [Run(0.216, 0.2, 0.01)] * 9
+    assert tolerance("cpu_s", waits) == pytest.approx(0.05 * 0.2 / 0.016)
+    assert tolerance("wall_s", waits) == tolerance("cpu_s", computes) == tolerance("cpu_s", ()) == TOLERANCE
+    assert tolerances(PerfMarker(clock="wall"), waits)["cpu_s"] == tolerance("cpu_s", waits)
+    assert tolerances(PerfMarker(tolerance={"cpu_s": 0.2}), waits) == {"cpu_s": 0.2}
+    assert tolerance("cpu_s", [Run(1.0, 0.0, 0.01)]) > 1  # nothing was computed at all
 
 
 @pytest.mark.parametrize(
