@@ -123,6 +123,7 @@ SETTINGS: Mapping[str, Setting] = {
     "timeline_length": Setting("Simulation", int, minimum=1),
     "display": Setting("Logging", str, choices=("auto", "on", "off")),
     "progress": Setting("Logging", str, choices=("auto", "on", "off")),
+    "ray_address": Setting("Simulation", str, optional=True),
     "on_error": Setting("Simulation", str, choices=("skip", "raise")),
     "seed": Setting("Simulation", int),
     "max_episodic_memory_size": Setting("Memory", int, optional=True, minimum=0),

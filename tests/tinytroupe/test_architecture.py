@@ -6,6 +6,7 @@ Read from the import statements; those under ``TYPE_CHECKING`` cost nothing and 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from functools import cache
 from graphlib import TopologicalSorter
@@ -103,6 +104,12 @@ def name_of(path):
 @cache
 def tree(path):
     return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def parent_of(path):
+    """Return the node around each node of a file."""
+    return {child: node for node in ast.walk(tree(path)) for child in ast.iter_child_nodes(node)}
 
 
 @cache
@@ -215,6 +222,22 @@ def test_each_library_lives_in_its_rooms():
             if not any(name_of(path) == home or name_of(path).startswith(f"{home}/") for home in homes):
                 wrong.append(f"{name_of(path)}:{line}: {library} belongs in {sorted(homes) or 'no room'}")
     assert wrong == []
+
+
+def test_ray_is_imported_only_when_it_is_asked_for():
+    """By name, inside a function, in one module: whoever has not installed the extra notices nothing of it."""
+    named = {
+        name_of(path)
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and (node.value == "ray" or re.fullmatch(r"ray(\.\w+)+", node.value))
+        and isinstance(parent_of(path).get(node), ast.Call)
+        and "import_module" in ast.unparse(parent_of(path)[node].func)
+    }
+    direct = {name_of(path) for path in FILES for dotted, _ in imports(path) if dotted.split(".")[0] == "ray"}
+    assert (named, direct) == ({"tinytroupe/runtime/cluster.py"}, set())
 
 
 def test_time_is_read_only_where_it_comes_from():
