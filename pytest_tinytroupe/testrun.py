@@ -217,7 +217,6 @@ class TestRun:
         return any(each.failed or each.status in ("improved", *taken) for each in verdicts)
 
     def _judge(self) -> str:
-        from pytest_tinytroupe.instruments import Reading
         from pytest_tinytroupe.instruments.exact import speedup
         from pytest_tinytroupe.report.text import failure_message
 

@@ -37,8 +37,15 @@ def build_wheel(directory: Path) -> Path:
 
 def environment_with(home: Path, *requirements: str) -> Path:
     """Create a virtual environment with these installed from the package registry, and return its Python."""
-    venv.create(home, with_pip=True)
+    venv.create(home)
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    done = run(python, "-m", "pip", "install", "-q", *requirements, cwd=home)
-    assert done.returncode == 0, done.stdout + done.stderr
+    install(python, *requirements)
     return python
+
+
+def install(python: Path, *what: object) -> None:
+    """Install by this environment's pip, which the other need not have, and compile only what is imported later."""
+    done = run(
+        *(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile", *what), cwd=python.parent
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fresh_environment import ROOT, run
+from fresh_environment import ROOT, install, run
 
 pytestmark = [pytest.mark.packaging, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -121,8 +121,7 @@ def test_the_command_works(python: Path, tmp_path: Path) -> None:
 def test_the_sample_project_passes_and_its_gate_closes(python: Path, tmp_path: Path) -> None:
     sample = tmp_path / "sample"
     shutil.copytree(ROOT / "examples" / "downstream", sample, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    done = run(python, "-m", "pip", "install", "-q", "--no-deps", sample, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    install(python, "--no-deps", sample)
 
     plain = run(python, "-m", "pytest", cwd=sample)
     assert plain.returncode == 0, plain.stdout + plain.stderr

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import venv
 from pathlib import Path
 
 import pytest
+from fresh_environment import ROOT, environment_with, run
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "third_party.md").read_text(encoding="utf-8")
 
 pytestmark = [pytest.mark.packaging, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -21,27 +19,9 @@ def block(language: str) -> str:
     return re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1]
 
 
-def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "OPENAI", "CI"))}
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**ours, "COLUMNS": "80"},
-        text=True,
-        encoding="utf-8",
-        capture_output=True,
-        timeout=600,
-        check=False,
-    )
-
-
-def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path) -> None:
-    home = tmp_path / "venv"
-    venv.create(home, with_pip=True)
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path, wheel: Path) -> None:
     packages = re.search(r"pip install ([\w-]+) pytest-tinytroupe", PAGE)[1]
-    done = run(python, "-m", "pip", "install", "-q", packages, ROOT, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    python = environment_with(tmp_path / "venv", packages, f"pytest-tinytroupe @ {wheel.as_uri()}")
 
     project = tmp_path / "project"
     project.mkdir()
@@ -50,7 +30,7 @@ def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path
     test.write_text(good, encoding="utf-8")
 
     def perf(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(python, "-m", "pytest", "--perf", "-q", *arguments, cwd=project)
+        return run(python, "-m", "pytest", "--perf", "-q", *arguments, cwd=project, COLUMNS="80")
 
     kept = perf("--perf-update")
     assert kept.returncode == 0, kept.stdout + kept.stderr

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from fresh_environment import environment_with, run
 
 from tinytroupe.testing import MockLLM
 
-ROOT = Path(__file__).parents[3]
 PACKAGES = ["openai-agents", "instructor", "llm"]
 
 # Runs in the temporary environment: as it is against the server, wrapped in a MockLLM for interception.
@@ -74,36 +69,18 @@ EXPECTED = {
     "extract": {"name": "Oslo", "population": 724290},
     "command": ["hello hello", "hello hello"],
 }
-_NO_REGISTRY = re.compile(
-    r"Temporary failure|Name or service not known|Connection (refused|error)|NewConnectionError|timed out|"
-    r"Could not find a version that satisfies the requirement|No matching distribution|ProxyError|unreachable"
-)
-
-
-def run(*command, **options):
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
-
-
-def install(python, *what):
-    done = run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1", *what)
-    if done.returncode and (found := _NO_REGISTRY.search(done.stderr)):
-        pytest.skip(f"the package registry can't be reached ({found.group()}): third-party programs were NOT tested")
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.packaging
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_model(tmp_path):
-    assert run(sys.executable, "-m", "venv", str(tmp_path / "venv")).returncode == 0
-    python = str(tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
-    install(python, *PACKAGES, str(ROOT))
+def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_model(tmp_path, wheel):
+    python = environment_with(tmp_path / "venv", *PACKAGES, f"pytest-tinytroupe @ {wheel.as_uri()}")
     (tmp_path / "programs.py").write_text(PROGRAMS)
     (tmp_path / "scripting.py").write_text(SCRIPTING)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI", "PYTEST", "COV"))}
-    environment = {**kept, "LLM_USER_PATH": str(tmp_path), "HOME": str(tmp_path), "OPENAI_API_KEY": "not-a-real-key"}
+    environment = {"LLM_USER_PATH": str(tmp_path), "HOME": str(tmp_path), "OPENAI_API_KEY": "not-a-real-key"}
 
-    done = run(python, "-c", INTERCEPTED, cwd=tmp_path, env=environment)
+    done = run(python, "-c", INTERCEPTED, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == EXPECTED
 
@@ -113,7 +90,7 @@ def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_mode
     scope["script"](llm)
     with llm.serve() as server:
         environment["OPENAI_BASE_URL"] = server.base_url
-        done = run(python, "-c", OVER_THE_SERVER, cwd=tmp_path, env=environment)
+        done = run(python, "-c", OVER_THE_SERVER, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == EXPECTED
     llm.verify()
