@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
 
+from tinytroupe.llm.allowance import Allowance
+from tinytroupe.llm.leases import LeaseSource
 from tinytroupe.llm.limits import ROUND_S, START, Bucket, Control, told_by
 from tinytroupe.llm.lines import Lines
+from tinytroupe.llm.model import ModelError
 
 COOL_DOWN_S = 1.0
 """Pause of all sending after a 429 without Retry-After, seconds."""
@@ -107,6 +110,8 @@ class Gate:
         False keeps the limit at `start`; a Retry-After is still respected.
     burst_s
         Seconds' worth of `rpm` and `tpm` that may be spent at once (never less than one request).
+    leases
+        Where leave to send comes from, for limits that are shared with other processes.
 
     Raises
     ------
@@ -123,6 +128,7 @@ class Gate:
         tpm: float | None = None,
         adaptive: bool = True,
         burst_s: float = 1.0,
+        leases: LeaseSource | None = None,
     ) -> None:
         if low < 1 or high < low:
             raise ValueError(f"bounds of a gate must satisfy 1 <= low <= high, not low={low}, high={high}")
@@ -140,6 +146,7 @@ class Gate:
         self.in_use_peak = 0
         self.requests = Bucket.per_minute(rpm, burst_s)
         self.tokens = Bucket.per_minute(tpm, burst_s)
+        self._allowance = None if leases is None else Allowance(leases, self._pump, self._give_up)
         self._resume_at_s = -inf
         self._seen_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -219,8 +226,11 @@ class Gate:
             The reply's headers, of which those named ``x-ratelimit-…`` are read (see `limits.told_by`).
         """
         now_s = self._bind().time()
-        if self.tokens and tokens_used is not None and tokens_used != slot.tokens:
-            self.tokens = self.tokens.take(tokens_used - slot.tokens, now_s)
+        if tokens_used is not None and tokens_used != slot.tokens:
+            if self.tokens:
+                self.tokens = self.tokens.take(tokens_used - slot.tokens, now_s)
+            if self._allowance:
+                self._allowance.correct(tokens_used - slot.tokens)
             slot.tokens = tokens_used
         if headers:
             self.requests = self._reconciled(self.requests, slot.sent_requests, slot, told_by(headers, "requests"))
@@ -255,15 +265,20 @@ class Gate:
                 self.tokens = self.tokens and replace(self.tokens, full_at_s=self.tokens.full_at_s + shift_s)
                 self._waiters.clear()
                 self._timer = self._round = None
+                if self._allowance:
+                    self._allowance.abandon()
                 self.in_use = 0
             self._loop = loop
         self._seen_s = loop.time()
         return loop
 
     def _try_admit(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> bool:
-        if self._waiters or self.in_use >= self.control.slots or self._ready_at(slot) > loop.time() + _TIMER_SLACK_S:
+        now_s = loop.time()
+        if self._waiters or self.in_use >= self.control.slots or self._ready_at(slot) > now_s + _TIMER_SLACK_S:
             return False
-        self._admit(slot, loop.time())
+        if self._allowance and not self._allowance.covers(slot.tokens, now_s):
+            return False
+        self._admit(slot, now_s)
         return True
 
     def _ready_at(self, slot: Slot) -> float:
@@ -288,6 +303,8 @@ class Gate:
             self.requests = self.requests.take(requests, now_s)
         if self.tokens:
             self.tokens = self.tokens.take(tokens, now_s)
+        if self._allowance:
+            self._allowance.take(int(requests), tokens)
 
     async def _queue(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> None:
         start_s = loop.time()
@@ -297,7 +314,8 @@ class Gate:
         try:
             await admitted
         except BaseException:
-            if admitted.done() and not admitted.cancelled():  # admitted and cancelled in the same instant: give it back
+            if admitted.done() and not admitted.cancelled() and admitted.exception() is None:
+                # Admitted and cancelled in the same instant: give it back.
                 self._take(-1, -slot.tokens, loop.time())
                 self._release(loop)
             else:
@@ -342,10 +360,23 @@ class Gate:
             if ready_at_s > now_s + _TIMER_SLACK_S:
                 self._timer = self._loop.call_at(ready_at_s, self._pump)
                 return
+            if self._allowance and not self._allowance.covers(slot.tokens, now_s):
+                self._allowance.ask(each.tokens for each in self._waiters)
+                return
             self._waiters.serve()
             if not admitted.done():  # else cancelled in this very instant
                 self._admit(slot, now_s)
                 admitted.set_result(None)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Let all who wait know that no leave to send can be had."""
+        waiting = list(self._waiters.keys())
+        self._waiters.clear()
+        for admitted in waiting:
+            if not admitted.done():
+                failure = ModelError(f"the limits of this model are kept elsewhere, where nobody answers: {error}")
+                failure.__cause__ = error
+                admitted.set_exception(failure)
 
     def _change(self, kind: str, control: Control) -> None:
         before, self.control = self.control.slots, control
@@ -359,30 +390,3 @@ class Gate:
         if kind in ("slow start", "taken back") and self.history and self.history[-1].kind == kind:
             self.history.pop()
         self.history.append(GateEvent(now_s, kind, self.limit, self.in_use, self.waiting))
-
-
-@dataclass(frozen=True, slots=True)
-class GateSettings:
-    """Settings that a gate is built from."""
-
-    fixed: int | None
-    low: int
-    high: int
-    rpm: float | None
-    tpm: float | None
-
-    @property
-    def most(self) -> int:
-        """Most calls in flight that the gate can come to allow."""
-        return self.fixed or self.high
-
-    def gate(self) -> Gate:
-        """Return a new gate."""
-        return Gate(
-            start=self.fixed or START,
-            low=self.fixed or self.low,
-            high=self.most,
-            rpm=self.rpm,
-            tpm=self.tpm,
-            adaptive=self.fixed is None,
-        )

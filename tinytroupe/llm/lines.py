@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections import OrderedDict, deque
+from collections.abc import Collection, Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -25,6 +25,20 @@ class Lines(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._of)
+
+    def __iter__(self) -> Iterator[V]:
+        """Go through those who wait, in the order in which they would be served."""
+        going = deque(iter(line.values()) for line in self._lines.values())
+        while going:
+            line = going.popleft()
+            for what in line:
+                yield what
+                going.append(line)
+                break
+
+    def keys(self) -> Collection[K]:
+        """Return all who wait."""
+        return self._of.keys()
 
     def join(self, line: str, who: K, what: V) -> None:
         """Stand at the end of a line; a line that is new has its turn after all others."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from tinytroupe.config import config_manager
 from tinytroupe.llm.completion import chat_reply
 from tinytroupe.llm.failures import about_schema, headers_of, model_error, server_epoch
-from tinytroupe.llm.gate import Gate, GateSettings
+from tinytroupe.llm.gate import Gate
+from tinytroupe.llm.gate_settings import GateSettings
+from tinytroupe.llm.leases import current_leases
 from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError
 from tinytroupe.llm.request import PLAIN, STRICT, request_body
 from tinytroupe.llm.retry import retry_after_s, retry_delay_s
@@ -261,6 +263,7 @@ class OpenAIModel:
             high=get("max_adaptive_model_calls"),
             rpm=get("requests_per_minute"),
             tpm=get("tokens_per_minute"),
+            leases=current_leases(),
         )
         loop = asyncio.get_running_loop()
         connections = self._connections.setdefault(loop, {})
