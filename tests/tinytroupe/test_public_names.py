@@ -45,6 +45,9 @@ NAMES = {
         *("ActionEvent", "SimulationError", "StepEvent", "TinySocialNetwork", "TinyWorld"),
         *("WorldRun", "run_many", "run_many_async"),
     ),
+    "tinytroupe.environment.shards": (
+        *("Inbox", "Letter", "LocalBackend", "Outbox", "Settlement", "ShardBackend", "ShardError", "ShardSpec"),
+    ),
     "tinytroupe.examples": (
         *("create_lila_the_linguist", "create_lisa_the_data_scientist", "create_marcos_the_physician"),
         *("create_oscar_the_architect", "persona", "persona_specs", "personas", "troupe"),

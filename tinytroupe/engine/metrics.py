@@ -36,6 +36,8 @@ class EngineMetrics:
             self._elapsed_s = self._busy_s = self._queued_s = self._present_s = 0.0
             self._parallel_elapsed_s = self._parallel_busy_s = 0.0
             self._bounds_before_s = self._bound_s = 0.0
+            self._shard_steps = self._shard_restarts = self._exchanged_bytes = 0
+            self._exchange_s = 0.0
             self._usage = Usage()
             self._turns_s, self._calls_s = Histogram(), Histogram()
             self._timeline.clear()
@@ -98,6 +100,24 @@ class EngineMetrics:
             if timeline:
                 self._timeline.extend(outcomes)
 
+    def exchanged(self, exchange_s: float, exchanged_bytes: int = 0, restarts: int = 0) -> None:
+        """Take in what it cost beside its turns that a shard lived through a step elsewhere.
+
+        Parameters
+        ----------
+        exchange_s
+            Seconds between sending its inbox and having its outbox in which the shard itself was not at work.
+        exchanged_bytes
+            Size of both.
+        restarts
+            How often it was lost meanwhile, and began anew.
+        """
+        with self._lock:
+            self._shard_steps += 1
+            self._exchange_s += exchange_s
+            self._exchanged_bytes += exchanged_bytes
+            self._shard_restarts += restarts
+
     def timeline(self) -> tuple[TurnOutcome, ...]:
         """Return the last turns, by step and in agent order."""
         with self._lock:
@@ -115,6 +135,10 @@ class EngineMetrics:
         ``stall_share``
             Share of the people's time in which they neither acted nor queued, but waited for others:
             ``1 - (busy + queued) / Σ people · elapsed``.
+        ``shard_steps``, ``exchange_s``, ``exchanged_bytes``, ``shard_restarts``
+            Of runs in shards: steps that shards went through (shards times steps), what it took to send them there and
+            back, and how often a lost shard was brought back. Shards exchange at the same time: divided by their
+            number, seconds are those of a run.
         ``p50_…``, ``p95_…``, ``p99_turn_latency_s``, ``…_call_latency_s``
             Nearest rank, within 1 %; turns include the waiting for slots, calls do not.
         """
@@ -133,6 +157,10 @@ class EngineMetrics:
                 "lower_bound_s": lower_bound_s,
                 "efficiency": _ratio(lower_bound_s, self._elapsed_s),
                 "stall_share": max(0.0, stalled_s / self._present_s) if self._present_s > 0 else 0.0,
+                "shard_steps": self._shard_steps,
+                "exchange_s": self._exchange_s,
+                "exchanged_bytes": self._exchanged_bytes,
+                "shard_restarts": self._shard_restarts,
                 "model_calls": self._usage.calls,
                 "retries": self._usage.retries,
                 "prompt_tokens": self._usage.prompt_tokens,

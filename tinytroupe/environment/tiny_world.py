@@ -30,6 +30,8 @@ from tinytroupe.runtime.telemetry import operation
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tinytroupe.environment.shards.backend import ShardBackend
+
 logger = logging.getLogger("tinytroupe.world")
 
 DEFAULT_START = datetime(2026, 1, 5, 9, 0)
@@ -115,6 +117,8 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
         *,
         parallelize: bool | None = None,
         scheduler: str | None = None,
+        backend: str | ShardBackend | None = None,
+        shards: int | None = None,
     ) -> list[dict[str, list[Action]]] | None:
         """Let everyone act, step after step.
 
@@ -132,11 +136,17 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
             ``sequential``, ``parallel`` (a barrier after every step), ``dependency`` (without barriers, as far as the
             world leaves room; the results are those of ``parallel``) or ``auto``, which is ``dependency`` where that
             gains anything. Wins over `parallelize`. Default: setting ``SCHEDULER``.
+        backend
+            Where the shards live: ``local`` is this process. Default: setting ``BACKEND``.
+        shards
+            Parts that the people are divided into; 1 in this process: they are not. The results are the same for any
+            number; they are those of ``parallel``. Default: setting ``SHARDS``.
 
         Raises
         ------
         ValueError
-            No people, fewer than one step, an unknown scheduler.
+            No people, fewer than one step, an unknown scheduler or backend; shards of a world in which something looks
+            at everybody between two steps (interventions, listeners, tools, a replaced `act`).
         SimulationError
             A turn failed and ``on_error`` is ``raise``, or failed in a way that every further turn would, too (invalid
             key, unknown model). Steps before it are kept; nothing of the failed turn is.
@@ -149,6 +159,8 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
             return_actions,
             parallelize=parallelize,
             scheduler=scheduler,
+            backend=backend,
+            shards=shards,
         )
 
     async def run_async(
@@ -159,9 +171,14 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
         *,
         parallelize: bool | None = None,
         scheduler: str | None = None,
+        backend: str | ShardBackend | None = None,
+        shards: int | None = None,
     ) -> list[dict[str, list[Action]]] | None:
         """See `run`."""
+        from tinytroupe.environment.shards.choice import home_of  # a shard is made of a world
+
         name = self.check_run(steps, parallelize=parallelize, scheduler=scheduler)
+        home = home_of(self, backend, shards, scheduler=scheduler or self._asked(parallelize), chosen=name)
         prepare = getattr(model_in_use(self.model), "prepare", None)
         if prepare is not None and any(replaced_act(agent) is None for agent in self.agents):
             await prepare()
@@ -174,7 +191,10 @@ class TinyWorld(StatefulSociety, Calendar, Watched):
                     history.append({outcome.person: list(outcome.actions) for outcome in event.outcomes})
                 show(event)
 
-            await self._run(name, steps, timedelta_per_step, told)
+            if home is None:
+                await self._run(name, steps, timedelta_per_step, told)
+            else:
+                await home.run(steps, timedelta_per_step, told)
         return history if return_actions else None
 
     def check_run(self, steps: int, *, parallelize: bool | None = None, scheduler: str | None = None) -> str:

@@ -35,6 +35,7 @@ KEYS = {
     "lower_bound_s",
     "efficiency",
     "stall_share",
+    *("shard_steps", "exchange_s", "exchanged_bytes", "shard_restarts"),
     "model_calls",
     "retries",
     "prompt_tokens",

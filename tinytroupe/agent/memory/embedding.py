@@ -74,6 +74,10 @@ class Embedder:
         ready = {text: value.result() if isinstance(value, asyncio.Future) else value for text, value in found.items()}
         return [ready[text] for text in texts]
 
+    def asks(self, embed: Embed) -> bool:
+        """Tell whether it is this function that is asked."""
+        return self._embed == embed
+
     def _known(self, text: str) -> array[float] | None:
         vector = self._vectors.get(text)
         if vector is not None:

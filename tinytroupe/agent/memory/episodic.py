@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -293,11 +292,7 @@ class EpisodicMemory(Store):
         return f"<EpisodicMemory{self._of_owner()}: {self.count()} of {self.max_size or 'any number'}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_consolidating": False}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.RLock())
+        return super().__getstate__() | {"_consolidating": False}
 
     def _committed_size(self) -> int:
         with self._lock:

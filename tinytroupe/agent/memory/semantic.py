@@ -144,6 +144,26 @@ class SemanticMemory(Store):
             self._shelf.clear(list(self._shelf.entries))
             self._vectors = VectorIndex()
 
+    @property
+    def by_meaning(self) -> bool:
+        """Whether search compares meanings; else it compares words."""
+        return self._embedder is not None
+
+    def asks(self, embed: Embed) -> bool:
+        """Tell whether it is this function that turns texts into vectors."""
+        return self._embedder is not None and self._embedder.asks(embed)
+
+    def ask_through(self, embed: Embed, call: Callable[..., list[Memory]] | None) -> None:
+        """Have texts turned into vectors by another function from now on; the vectors that are there stay."""
+        self._embedder, self._call = Embedder(embed), call
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Who asks a model, and for whom, is a matter of where the memory is; `ask_through` says it anew.
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_embedder", "_call")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"_embedder": None, "_call": None, **state})
+
     def __repr__(self) -> str:
         ranking = "words" if self._embedder is None else "meaning"
         return f"<SemanticMemory: {self.count()} of {self.max_size or 'any number'}, found by {ranking}>"

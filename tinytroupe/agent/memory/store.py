@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tinytroupe.agent.memory.entry import Memory
 from tinytroupe.agent.memory.shelf import Shelf, checked_length, checked_size
 from tinytroupe.config import config_manager
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Source(Enum):
@@ -83,6 +86,19 @@ class Store:
         with self._lock:
             self._take(shelf)
         self._changed()
+
+    def become(self, other: Self) -> None:
+        """Hold what another memory holds, which nobody uses any more, and stay the object that programs know."""
+        if other is not self:
+            with self._lock:
+                vars(self).update(other.__getstate__())
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     def __bool__(self) -> bool:
         return True  # an empty memory is still a memory
