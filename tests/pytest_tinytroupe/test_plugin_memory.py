@@ -64,6 +64,19 @@ def test_what_each_repetition_leaves_behind_is_named_and_held_to_its_limit(pytes
     result.stdout.fnmatch_lines(["leaked_mb: every repetition leaves more of test_it.py:5 (100 KB)"])
 
 
+def test_a_world_leaves_nothing_behind(pytester):
+    """Nor does Python, which keeps the names of attributes that it has looked up."""
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(max_leaked_mb=0, baseline=False)
+        def test_it(make_world, mock_llm):
+            make_world(agents=3).run(steps=2)
+        """
+    )
+    run(pytester).assert_outcomes(passed=1)
+
+
 def test_growth_a_step_of_known_size_and_the_line_that_holds_it(pytester):
     pytester.makepyfile(
         test_it="""
