@@ -17,13 +17,17 @@ class Stage(Protocol):
     """What the scheduler asks of a world that can do without barriers."""
 
     async def take(self, turn: Turn) -> TurnOutcome:
-        """Let the person of a turn decide; see `tinytroupe.engine.scheduler.Take`."""
+        """Let the person of a turn decide.
+
+        Raises where the run is to end with this step: nobody begins a turn of it, or of a later one, any more, and
+        those under way are cancelled.
+        """
         ...
 
     def publish(self, turn: Turn, outcome: TurnOutcome) -> BaseException | None:
         """Put what was decided before those whom it reaches, to take effect when they settle the step.
 
-        Returns an error that ends the run with this step: nobody begins a turn of it, or of a later one, any more.
+        Returns an error that ends the run with this step, too.
         """
         ...
 
@@ -134,6 +138,10 @@ class _Room:
         self._free += 1
 
 
+class _Ended(Exception):
+    """The run has ended; why is known."""
+
+
 class _Lives:
     """A task for everyone, and what they wait for: that all who can address them have published a step."""
 
@@ -160,6 +168,7 @@ class _Lives:
         self._last = [""] * len(people)
         self._settled: dict[int, int] = {}
         self._waiting: dict[int, tuple[int, asyncio.Future[None]]] = {}
+        self._deciding: dict[int, tuple[int, asyncio.Task[object]]] = {}
         self._until = steps.stop
         self._completed = steps.start
         self._completing = asyncio.Lock()
@@ -169,7 +178,9 @@ class _Lives:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(self._live(index)) for index in range(len(self._people))]
         try:
-            await asyncio.gather(*tasks)  # ends with the first that is cancelled, too
+            # Ends with the first that is cancelled, too. Shielded, so that a cancellation from outside comes to each of
+            # them once, below: a second one would cut off who finishes something.
+            await asyncio.shield(asyncio.gather(*tasks))
         finally:
             unfinished = [task for task in tasks if not task.done()]
             for task in unfinished:
@@ -187,8 +198,9 @@ class _Lives:
             if step >= self._until:
                 return
             turn = Turn(person, index, step, waited_for)
-            place = None if self._room is None else self._room.place(step, index)
-            outcome = await within(turn, self._stage.take, self._timeout_s, place)
+            outcome = await self._take(turn)
+            if outcome is None:
+                return
             self._publish(turn, outcome)
             while step < self._until and self._published[index][step] < self._needed[index]:
                 await self._wait(index, step)
@@ -198,6 +210,29 @@ class _Lives:
             del self._published[index][step]
             self._fail(turn, await self._stage.settle(turn), settled=True)
             await self._settle(step)
+
+    async def _take(self, turn: Turn) -> TurnOutcome | None:
+        """Take a turn; None where the run has ended with its step, or one before, meanwhile."""
+        place = None if self._room is None else self._room.place(turn.step, turn.index)
+        try:
+            outcome = await within(turn, self._decide, self._timeout_s, place)
+        except _Ended:
+            return None
+        return outcome if turn.step < self._until else None
+
+    async def _decide(self, turn: Turn) -> TurnOutcome:
+        task = asyncio.current_task()
+        if turn.step >= self._until or task is None:
+            raise _Ended
+        self._deciding[turn.index] = (turn.step, task)
+        try:
+            return await self._stage.take(turn)
+        except Exception as error:
+            # Now, and not when the person's task hears of it: meanwhile others would get a free place, and begin.
+            self._fail(turn, error, settled=False)
+            raise _Ended from error
+        finally:
+            del self._deciding[turn.index]
 
     async def _wait(self, index: int, step: int) -> None:
         future = asyncio.get_running_loop().create_future()
@@ -230,6 +265,9 @@ class _Lives:
         for waiting, (step, _) in self._waiting.items():
             if step >= self._until:
                 self._wake(waiting)
+        for deciding, (step, task) in self._deciding.items():
+            if step >= self._until and deciding != turn.index:
+                task.cancel()
 
     async def _settle(self, step: int) -> None:
         self._settled[step] = self._settled.get(step, 0) + 1

@@ -12,7 +12,8 @@ from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.runtime.deadline import end
 
 Take = Callable[[Turn], Awaitable[TurnOutcome]]
-"""Lets the person of a turn decide. Commits nothing, and never raises but for cancellation."""
+"""Lets the person of a turn decide, and commits nothing. Raises only where the run is to end with this turn: then no
+further turn begins, and those under way are cancelled."""
 
 Commit = Callable[[TurnOutcome], None]
 """Makes an outcome part of the world."""
@@ -88,20 +89,27 @@ class ParallelScheduler:
         begun_s: dict[int, float] = {}
 
         async def one(turn: Turn) -> TurnOutcome:
-            if room is None:
-                begun_s[turn.index] = started_s
-                return await take(turn)
-            async with room:
+            async with room or nullcontext():
                 begun_s[turn.index] = loop.time()
-                return await take(turn)
+                try:
+                    return await take(turn)
+                except Exception:
+                    # Now, and not when the step hears of it: meanwhile others would get a free place, and begin.
+                    for task in tasks:
+                        if task is not asyncio.current_task():
+                            task.cancel()
+                    raise
 
         tasks = [loop.create_task(one(turn)) for turn in turns]
         try:
-            await asyncio.wait(tasks, timeout=timeout_s)
+            await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             late = {task for task in tasks if not task.done()}
             await end(late)
         now_s = loop.time()
+        errors = [task.exception() for task in tasks if not task.cancelled()]
+        if (ending := next((error for error in errors if error is not None), None)) is not None:
+            raise ending
         outcomes = [
             task.result()
             if not task.cancelled()

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.config import config_manager
 from tinytroupe.engine.dependency import DependencyScheduler
 from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.environment.events import SimulationError
-from tinytroupe.environment.running import Run
+from tinytroupe.environment.running import FINISHING_S, Run
+from tinytroupe.runtime.deadline import to_its_end
+
+
+@dataclass(slots=True)
+class _Decided:
+    """A person's turn, which is as good as done from the moment in which it has reached anybody."""
+
+    outcome: TurnOutcome
+    chain_s: float
+    reached: bool = False
 
 
 @dataclass(slots=True)
 class _Letter:
     """What one person's turn does to another, or to that person."""
 
-    source: int
-    chain_s: float
+    turn: _Decided
     effects: list[Callable[[], object]] = field(default_factory=list)
 
 
@@ -38,6 +48,7 @@ class Ahead:
         self._people = list(run.world.agents)
         self._positions = {person.name: index for index, person in enumerate(self._people)}
         self._mail: list[dict[int, list[_Letter]]] = [{} for _ in self._people]
+        self._unpublished: dict[int, tuple[Turn, TurnOutcome]] = {}
         self._outcomes: dict[int, dict[int, TurnOutcome]] = {}
         self._failed: set[int] = set()
         self._completed_s = asyncio.get_running_loop().time()
@@ -62,33 +73,39 @@ class Ahead:
                 timeout_s=config_manager.get("parallel_execution_timeout"),
                 slots=self._run.workers,
             )
+        except BaseException as error:
+            await self._run.finish_off(self._break_off(), error)
+            raise
         finally:
             world._moments.clear()
-            self._hand_over_all()
 
     async def take(self, turn: Turn) -> TurnOutcome:
         """See `Stage.take`."""
-        return await self._run.take(turn)
+        outcome = await self._run.take(turn)
+        self._unpublished[turn.index] = (turn, outcome)
+        if (failure := self._run.failure(outcome)) is not None:
+            raise failure
+        return outcome
 
     def publish(self, turn: Turn, outcome: TurnOutcome) -> BaseException | None:
         """See `Stage.publish`."""
         outcome = self._run.counted(outcome, turn.waited_for)
-        self._outcomes.setdefault(turn.step, {})[turn.index] = outcome
-        chain_s = self._run.bound.taken(outcome)
+        decided = _Decided(outcome, self._run.bound.taken(outcome))
         failure = self._run.failure(outcome)
         if failure is None:
-            for index, letter in self._letters(turn, outcome, chain_s).items():
+            for index, letter in self._letters(turn, decided).items():
                 self._mail[index].setdefault(turn.step, []).append(letter)
+        self._unpublished.pop(turn.index, None)
+        self._outcomes.setdefault(turn.step, {})[turn.index] = outcome
         return failure
 
-    def _letters(self, turn: Turn, outcome: TurnOutcome, chain_s: float) -> dict[int, _Letter]:
-        person, world = turn.person, self._run.world
-        letters = {turn.index: _Letter(turn.index, chain_s)}
+    def _letters(self, turn: Turn, decided: _Decided) -> dict[int, _Letter]:
+        person, world, outcome = turn.person, self._run.world, decided.outcome
+        letters = {turn.index: _Letter(decided)}
         if outcome.error is not None:
             return letters
-        if outcome.deliberation is not None:
-            decided = outcome.deliberation
-            letters[turn.index].effects.append(lambda: person.commit(decided))
+        if (deliberation := outcome.deliberation) is not None:
+            letters[turn.index].effects.append(lambda: person.commit(deliberation))
         for action in outcome.actions:
             for to, effect in world.effects(person, action):
                 index = -1 if to is None else self._positions.get(to.name, -1)
@@ -98,28 +115,34 @@ class Ahead:
                         f"{'everyone' if to is None else to.name}, whom {type(world).__name__}.can_address() does not "
                         "name; it must name all whom effects() can reach, or return None"
                     )
-                letters.setdefault(index, _Letter(turn.index, chain_s)).effects.append(effect)
+                letters.setdefault(index, _Letter(decided)).effects.append(effect)
         return letters
 
     async def settle(self, turn: Turn) -> BaseException | None:
         """See `Stage.settle`."""
-        self._hand_over(turn.index, turn.step)
+        self._hand_over(turn.index, self._mail[turn.index].pop(turn.step, ()))
         person, failure = turn.person, None
         if person.mental_faculties:
-            failure = await self._run.exercise([self._outcomes[turn.step][turn.index]])
+            doing = self._run.exercise([self._outcomes[turn.step][turn.index]])
+            failure = await to_its_end(doing, FINISHING_S)
             if failure is not None:
                 self._failed.add(turn.step)
-        delta = self._run.timedelta_per_step
-        if delta is not None and self._start is not None:
-            self._run.world._moments[person.name] = self._start + (turn.step + 1 - self._first) * delta
+        self._go_to(person, turn.step + 1)
         return failure
 
-    def _hand_over(self, index: int, step: int) -> None:
+    def _hand_over(self, index: int, letters: Iterable[_Letter]) -> None:
         name = self._people[index].name
-        for letter in sorted(self._mail[index].pop(step, ()), key=lambda letter: letter.source):
+        for letter in sorted(letters, key=lambda letter: letter.turn.outcome.index):
+            letter.turn.reached = True
             for effect in letter.effects:
                 effect()
-            self._run.bound.reached([name], letter.chain_s)
+            self._run.bound.reached([name], letter.turn.chain_s)
+
+    def _go_to(self, person: TinyPerson, step: int) -> None:
+        """Let it be for a person what it is in a step on the world's calendar."""
+        delta = self._run.timedelta_per_step
+        if delta is not None and self._start is not None:
+            self._run.world._moments[person.name] = self._start + (step - self._first) * delta
 
     async def complete(self, step: int) -> None:
         """See `Stage.complete`."""
@@ -128,11 +151,29 @@ class Ahead:
         ordered = [outcomes[index] for index in range(len(self._people))]
         await self._run.completed(ordered, "dependency", began_s, goes_on=step not in self._failed)
 
-    def _hand_over_all(self) -> None:
-        """Where the run was broken off: let everything that was decided take effect everywhere, so no turn is half."""
-        for index, mail in enumerate(self._mail):
-            for step in sorted(mail):
-                self._hand_over(index, step)
-        left = [outcome for step in sorted(self._outcomes) for _, outcome in sorted(self._outcomes[step].items())]
+    def _break_off(self) -> list[TurnOutcome]:
+        """Leave no turn half: what has reached anybody reaches everybody, what has not is discarded.
+
+        Returns the turns that are committed only with this, and still to be exercised.
+        """
+        committed: list[TurnOutcome] = []
+        for index, (person, mail) in enumerate(zip(self._people, self._mail, strict=True)):
+            for step, letters in sorted(mail.items()):
+                self._go_to(person, step)
+                self._hand_over(index, [letter for letter in letters if letter.turn.reached])
+                for decided in (letter.turn for letter in letters if letter.turn.outcome.index == index):
+                    if decided.reached:
+                        committed.append(decided.outcome)
+                    else:
+                        self._run.discarded(decided.outcome)
+            mail.clear()
+        for outcome in committed:
+            self._go_to(self._people[outcome.index], outcome.step)
+        left = [outcome for _, outcomes in sorted(self._outcomes.items()) for _, outcome in sorted(outcomes.items())]
+        for turn, outcome in self._unpublished.values():
+            left.append(self._run.counted(outcome, turn.waited_for))
+            self._run.bound.taken(left[-1])
+            self._run.discarded(outcome)
         if left:
             self._run.account(left, "dependency", self._completed_s, complete=False)
+        return committed

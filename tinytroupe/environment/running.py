@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
@@ -22,13 +23,16 @@ from tinytroupe.environment.fences import private
 from tinytroupe.llm import ModelError, RefusalError, Usage
 from tinytroupe.llm.asking import ReplyError
 from tinytroupe.llm.journal import JournalError
-from tinytroupe.runtime.deadline import end
+from tinytroupe.runtime.deadline import end, to_its_end, within
 from tinytroupe.runtime.telemetry import operation
 
 if TYPE_CHECKING:
     from tinytroupe.environment.tiny_world import TinyWorld
 
 logger = logging.getLogger("tinytroupe.world")
+
+FINISHING_S = 0.5
+"""Seconds that faculties and tools at work have left to finish when a run is cancelled, so that no turn is half."""
 
 
 class Run:
@@ -82,6 +86,7 @@ class Run:
 
     async def _take(self, turn: Turn) -> TurnOutcome:
         person = turn.person
+        started_s = asyncio.get_running_loop().time()
         self._spent_before[person.name] = (person, person.usage)
         if not person.should_consolidate():
             return await take_turn(turn, self.world.model, self.world._workers)
@@ -95,12 +100,14 @@ class Run:
         except BaseException:
             await end([summary])
             raise
-        try:
+        limit_s = config_manager.get("turn_timeout")
+        left_s = None if limit_s is None else started_s + limit_s - asyncio.get_running_loop().time()
+        # Where the time is over, of the turn or of the step, the turn is decided all the same: it counts, and only the
+        # summary is given up. Where it is the run that was cancelled, nobody asks for the outcome any more.
+        with suppress(asyncio.CancelledError):
             # Before the turn takes effect, so that what a full memory drops does not depend on who was faster.
-            await asyncio.wait([summary])
-        except asyncio.CancelledError:
-            # The time is over, but the turn is decided: it counts, and only the summary is given up. Where it is the
-            # run that was cancelled, nobody asks for the outcome any more.
+            await asyncio.wait([summary], timeout=left_s)
+        if not summary.done():
             await end([summary])
         self._look_at(summary, person)
         return outcome
@@ -172,9 +179,14 @@ class Run:
         for at_once, group in groupby(doing, lambda one: private(one[0].mental_faculties)):
             ones = list(group)
             for some in [ones] if at_once else [[one] for one in ones]:
-                done = await asyncio.gather(
-                    *(person.exercise(outcome.actions) for person, outcome in some), return_exceptions=True
-                )
+                try:
+                    done = await asyncio.gather(
+                        *(person.exercise(outcome.actions) for person, outcome in some), return_exceptions=True
+                    )
+                except asyncio.CancelledError:
+                    what = "%s: cut off in step %d, while doing what they had decided: %s"
+                    logger.warning(what, self.world.name, some[0][1].step, ", ".join(person.name for person, _ in some))
+                    raise
                 for (person, outcome), error in zip(some, done, strict=True):
                     if isinstance(error, asyncio.CancelledError):  # were it the run's, gather would have raised it
                         inside = RuntimeError(f"what {person.name} did was cancelled from inside")
@@ -193,6 +205,16 @@ class Run:
         logger.warning("%s", what)
         return None
 
+    async def finish_off(self, committed: Sequence[TurnOutcome], error: BaseException) -> None:
+        """Where `error` breaks the run off, let faculties and tools do what has been committed: no turn stays half."""
+        try:
+            async with within(FINISHING_S if isinstance(error, asyncio.CancelledError) else None):
+                failure = await self.exercise(committed)
+        except TimeoutError:  # `exercise` has told of it
+            return
+        if failure is not None:
+            logger.error("%s; the run had ended before, with: %s", failure, error)
+
     # ------------------------------------------------------------------ steps
 
     async def step(self, how: Scheduler, waited_for: str = "") -> str:
@@ -209,6 +231,8 @@ class Run:
         async def take(turn: Turn) -> TurnOutcome:
             outcome = await self.take(turn)
             undone[turn.index] = outcome
+            if (failure := self.failure(outcome)) is not None:
+                raise failure
             return outcome
 
         def commit(outcome: TurnOutcome) -> None:
@@ -220,38 +244,51 @@ class Run:
             if how.name == "sequential":  # whoever acts next has heard it
                 world._deliver_said_to_all()
 
-        complete = False
+        def all_taken() -> list[TurnOutcome]:
+            """Deliver what is said to all, discard what is not to be done, and return everybody's outcomes."""
+            for index, outcome in list(undone.items()):
+                if index not in outcomes:
+                    outcomes[index] = counted = self.counted(outcome, waited_for)
+                    if outcome.error is None and outcome.deliberation is None:  # a replaced `act` has done it already
+                        self._commit(counted, reached)
+                self.discarded(outcome)
+            world._deliver_said_to_all()
+            ordered = [outcomes[index] for index in sorted(outcomes)]
+            self._follow(ordered, reached)
+            return ordered
+
         try:
             timeout_s = config_manager.get("parallel_execution_timeout")
             await how.run_step(turns, take, commit, timeout_s=timeout_s, slots=min(self.workers, max(1, len(turns))))
-            world._deliver_said_to_all()
-            complete = True
-        finally:
-            world._said_to_all.clear()  # where the step was broken off: nothing of it is heard in the next one
-            for index, outcome in undone.items():
-                if index not in outcomes:
-                    outcomes[index] = self.counted(outcome, waited_for)
-                self.discarded(outcome)
-            ordered = [outcomes[index] for index in sorted(outcomes)]
-            self._follow(ordered, reached)
-            if not complete:
-                self.account(ordered, how.name, started_s, complete=False)
-        failure = await self.exercise(ordered)
-        await self.completed(ordered, how.name, started_s, goes_on=failure is None)
+        except BaseException as error:
+            ordered = all_taken()
+            self.account(ordered, how.name, started_s, complete=False)
+            await self.finish_off([outcome for outcome in ordered if outcome.index not in undone], error)
+            raise
+        ordered = all_taken()
+        await to_its_end(self._finish(ordered, how.name, started_s), FINISHING_S)
+        return max(ordered, key=lambda outcome: outcome.finished_s).person if ordered else ""
+
+    async def _finish(self, outcomes: Sequence[TurnOutcome], how: str, started_s: float) -> None:
+        failure: SimulationError | None = None
+        try:
+            failure = await self.exercise(outcomes)
+        finally:  # also where that is cut off: everyone has taken the step
+            await self.completed(outcomes, how, started_s, goes_on=failure is None)
         if failure is not None:
             raise failure
-        return max(ordered, key=lambda outcome: outcome.finished_s).person if ordered else ""
 
     def _commit(self, outcome: TurnOutcome, reached: list[tuple[str, str | None]]) -> None:
         person = self.world.get_agent_by_name(outcome.person)
         if outcome.error is not None or person is None:  # None: removed during the step
             return
+        # Whom it reaches is asked first: where the world can't tell, nothing of the turn has been done.
+        effects = [effect for action in outcome.actions for effect in self.world.effects(person, action)]
         if outcome.deliberation is not None:
             person.commit(outcome.deliberation)
-        for action in outcome.actions:
-            for to, effect in self.world.effects(person, action):
-                effect()
-                reached.append((person.name, None if to is None else to.name))
+        for to, effect in effects:
+            effect()
+            reached.append((person.name, None if to is None else to.name))
 
     def _follow(self, outcomes: Sequence[TurnOutcome], reached: Sequence[tuple[str, str | None]]) -> None:
         chains_s = {outcome.person: self.bound.taken(outcome) for outcome in outcomes}

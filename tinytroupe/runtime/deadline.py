@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _AGAIN_S = None if sys.version_info >= (3, 11) else 0.1
 
@@ -22,6 +24,19 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T], grace_s: float) -> T:
+    """Await what should not stop half-way: a cancellation holds only when it is done, or after `grace_s` seconds."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task], timeout=grace_s)
+        finally:  # also where it is cancelled again meanwhile
+            await end([task])
+        raise
 
 
 class within:

@@ -53,9 +53,10 @@ class Stage:
             running = scheduler.run_step(
                 self.turns, self.take, self.commit, timeout_s=timeout_s, slots=slots or len(self.turns)
             )
-            outcomes = clock.run(running)
-            self.elapsed_s = clock.now()
-        return outcomes
+            try:
+                return clock.run(running)
+            finally:
+                self.elapsed_s = clock.now()
 
 
 def test_one_after_the_other_takes_the_sum_and_commits_each_at_its_end():
@@ -228,6 +229,21 @@ def test_failed_turns_are_looked_at_before_anything_is_done():
     stage = Fails(1.0, 1.0, 1.0)
     stage.run(ParallelScheduler())
     assert stage.committed == [2, 0, 1]
+
+
+@pytest.mark.parametrize("slots", [2, 5])
+def test_a_turn_that_ends_the_run_cancels_those_under_way_and_no_other_begins(slots):
+    class Ends(Stage):
+        async def take(self, turn):
+            await super().take(turn)
+            raise ValueError(f"P{turn.index}")
+
+    stage = Ends(9.0, 1.0, 9.0, 9.0, 9.0)
+    with pytest.raises(ValueError, match="P1"):
+        stage.run(ParallelScheduler(), slots=slots)
+    assert stage.elapsed_s == 1.0
+    assert sorted(stage.cancelled) == ([0] if slots == 2 else [0, 2, 3, 4])
+    assert (stage.now, stage.committed) == (0, [])
 
 
 class Cancelling(Stage):

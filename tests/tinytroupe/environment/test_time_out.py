@@ -60,6 +60,32 @@ def test_on_virtual_time_it_is_exactly_a_second(kind, how, timeout):
         assert (metrics["parallel_timeouts"], metrics["elapsed_s"]) == (1, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("how", "timeout"),
+    [("sequential", "turn_timeout"), *((how, each) for how in ("parallel", "dependency") for each in TIMEOUTS)],
+)
+def test_it_bounds_a_summary_beside_the_turn_too(how, timeout, caplog):
+    with VirtualClock() as clock, use_clock(clock), MockLLM() as mock:
+        mock.when(schema="consolidation").reply({"summary": "all", "key_facts": []}, latency_s=100.0)
+        mock.when(person="Slow").reply(
+            {"actions": [{"type": "TALK", "content": "Hello", "target": ""}], "cognitive_state": {}}, latency_s=0.75
+        )
+        mock.when().reply_actions([])
+        world = slow_and_quick(TinyPerson, clock, DirectModel(mock), how)
+        world.agents[0].listen("One").listen("Two")
+        with config_manager.override(**{timeout: 1}, auto_consolidation_threshold=2):
+            world.run(1, scheduler=how)
+        assert clock.now() == 1.0
+        assert {name: outcome.status for name, outcome in by_name(world).items()} == dict.fromkeys(
+            ("Slow", "Quick", "Other"), "acted"
+        )
+        assert by_name(world)["Slow"].elapsed_s == 0.75
+        assert len(world.agents[0].episodic_memory.retrieve_all("action")) == 1
+        assert world.agents[0].get_consolidation_metrics()["total"] == 0
+        assert mock.in_flight == 0
+    assert "memories of Slow stay as they are, their summary failed: it was not there in time" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("timeout", TIMEOUTS)
 @pytest.mark.parametrize("kind", [TinyPerson, InAThread])
