@@ -72,7 +72,10 @@ def test_a_failure_that_ends_the_run_leaves_nothing_of_its_step():
                 world.add_relation(world.agents[number], world.agents[number + 1])
             with pytest.raises(SimulationError) as caught:
                 world.run(5, **options)
-            return str(caught.value), world.encode_complete_state(), world.usage_by_agent()
+            state = world.encode_complete_state()
+            for agent in state["agents"]:  # in one process, turns under way are cancelled and cost nothing more
+                del agent["calls"], agent["usage"]
+            return str(caught.value), state
 
     assert run(shards=2) == run(scheduler="parallel")
 
