@@ -26,6 +26,8 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+from pytest_tinytroupe.times import TOO_BUSY
+
 SUITE = """
 import json
 import os
@@ -151,6 +153,11 @@ def hogs(count: int):
             process.wait()
 
 
+def not_judged(record: dict) -> bool:
+    """Whether others had the cores so much that the gate would not say."""
+    return any(each["note"].startswith(TOO_BUSY) for each in record["verdicts"])
+
+
 def time_of(record: dict, name: str) -> float | None:
     return next((each["metric"]["value"] for each in record["verdicts"] if each["metric"]["name"] == name), None)
 
@@ -164,17 +171,21 @@ def lottery(values: list[float], percentage: float) -> str:
 
 def report(results: dict) -> str:
     lines = [f"{results['identical_sessions']} identical sessions, hogs: {results['hogs']}", ""]
-    lines.append(f"{'tier':<9} {'sessions':>8} {'false alarms':>13}  95 % interval")
+    lines.append(f"{'tier':<9} {'sessions':>8} {'false alarms':>13}  {'95 % interval':<14} {'not judged':>11}")
     for tier, outcomes in results["identical"].items():
         alarms = sum(outcome != "passed" for outcome in outcomes)
         low, high = wilson(alarms, len(outcomes))
-        lines.append(f"{tier:<9} {len(outcomes):>8} {alarms:>13}  {low:.1%} to {high:.1%}")
-    lines += ["", f"{'regression':<34} {'found':>9}  95 % interval"]
+        interval = f"{low:.1%} to {high:.1%}"
+        unjudged = results["not_judged"].get(tier, 0)
+        lines.append(f"{tier:<9} {len(outcomes):>8} {alarms:>13}  {interval:<14} {unjudged:>11}")
+    lines.append("not judged: beyond the tolerance while others had the cores")
+    lines += ["", f"{'regression':<34} {'found':>9}  {'95 % interval':<14} {'not judged':>11}"]
     for name, outcomes in results["injected"].items():
         found = sum(outcome == "failed" for outcome in outcomes)
         low, high = wilson(found, len(outcomes))
         share = f"{found}/{len(outcomes)}"
-        lines.append(f"{INJECTIONS[name][1]:<34} {share:>9}  {low:.1%} to {high:.1%}")
+        interval = f"{low:.1%} to {high:.1%}"
+        lines.append(f"{INJECTIONS[name][1]:<34} {share:>9}  {interval:<14} {results['not_judged'].get(name, 0):>11}")
     times = {name: values for name, values in results["times"].items() if len(values) > 2}
     if times:
         lines += ["", "the same times, held against a single stored run: false alarms, by the run that was stored"]
@@ -198,6 +209,7 @@ def main() -> int:
         "identical": {tier: [] for tier in chosen.tiers},
         "injected": defaultdict(list),
         "times": defaultdict(list),
+        "not_judged": defaultdict(int),
         "failures": [],
     }
     with tempfile.TemporaryDirectory(prefix="aa-") as directory, contextlib.suppress(KeyboardInterrupt):
@@ -212,6 +224,7 @@ def main() -> int:
             for number in range(chosen.sessions):
                 for tier, record in project.session().items():
                     results["identical"][tier].append(record["outcome"])
+                    results["not_judged"][tier] += not_judged(record)
                     if record["outcome"] != "passed":
                         results["failures"].append(record)
                         print(f"false alarm in {tier}:\n{record['text']}", flush=True)
@@ -224,6 +237,7 @@ def main() -> int:
                 for number in range(chosen.power if tier in chosen.tiers else 0):
                     record = project.session(injected=name, tiers=[tier])[tier]
                     results["injected"][name].append(record["outcome"])
+                    results["not_judged"][name] += not_judged(record)
                     if record["outcome"] != "failed":
                         results["failures"].append(record)
                     progress(f"{text}: {number + 1} of {chosen.power}", started)
