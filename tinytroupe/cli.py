@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     from tinytroupe.benchmarks import command
     from tinytroupe.benchmarks.general import GENERAL
     from tinytroupe.benchmarks.parallel import PARALLEL
+    from tinytroupe.benchmarks.plan_keys import KEYS
 
     parser = argparse.ArgumentParser(prog="tinytroupe", description="Simulate people with language models, fast.")
     parser.add_argument("--version", action="version", version=f"tinytroupe {__version__}")
@@ -39,9 +40,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--online", action="store_true", help="ask the model of the settings; needs OPENAI_API_KEY")
     demo.set_defaults(run=_demo)
 
-    bench = commands.add_parser("bench", help="speed, memory and recovery, beside the guide's figures and lower bounds")
+    bench = commands.add_parser(
+        "bench",
+        help="speed, memory and recovery, beside the guide's figures and lower bounds; or a plan of a large run",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["keys of --plan:", *(f"  {name:18}{key.meaning}" for name, key in KEYS.items())]),
+    )
     command.add_options(bench, {**GENERAL, **PARALLEL})
-    bench.set_defaults(run=lambda chosen: command.run(chosen, {**GENERAL, **PARALLEL}))
+    bench.add_argument(
+        "--plan",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="predict what a run would take in time, calls, tokens, money, memory and shards, and run nothing of it: "
+        "such as --plan people=100000 latency=lognormal:1.2,0.5 rpm=10000 (--json - writes JSON to the terminal)",
+    )
+    bench.set_defaults(run=lambda chosen: _bench(chosen, bench))
 
     server = commands.add_parser("mock-server", help="serve the mock model over HTTP until Ctrl-C")
     server.add_argument("--host", default="127.0.0.1", help="default %(default)s")
@@ -58,6 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--base-url", metavar="URL", help="with --record: the real endpoint, its /v1 included")
     server.set_defaults(run=_mock_server)
     return parser
+
+
+def _bench(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from tinytroupe.benchmarks import command
+    from tinytroupe.benchmarks.general import GENERAL
+    from tinytroupe.benchmarks.parallel import PARALLEL
+
+    if arguments.plan is not None:
+        return command.run_plan(arguments, parser)
+    return command.run(arguments, {**GENERAL, **PARALLEL})
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -125,6 +125,39 @@ def run(chosen: argparse.Namespace, benchmarks: Mapping[str, Benchmark]) -> int:
     return 1 if missed else 0
 
 
+def run_plan(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Print what the run described by ``--plan`` would take; with ``--json -`` as JSON.
+
+    Raises
+    ------
+    ValueError
+        Something that can't be planned, or an option that has no meaning beside it.
+    """
+    from tinytroupe.benchmarks.plan import forecast
+    from tinytroupe.benchmarks.plan_keys import read_asked
+    from tinytroupe.benchmarks.plan_text import as_json, as_text
+
+    idle = ("list", "only", "quick", "clock", "agents", "steps", "latency", "html")
+    given = [f"--{name}" for name in idle if getattr(chosen, name) != parser.get_default(name)]
+    if given:
+        raise ValueError(f"{', '.join(given)} has no meaning beside --plan, which takes KEY=VALUE, such as steps=5")
+    asked = read_asked(chosen.plan)
+
+    def tell(what: str) -> None:
+        print(f"plan: {what} …", file=sys.stderr, flush=True)
+
+    with _quiet():
+        found = forecast(asked, seed=chosen.seed, tell=tell)
+    told = json.dumps({**as_json(found), "environment": environment()}, indent=2, sort_keys=True, allow_nan=False)
+    if chosen.json == "-":
+        print(told)
+        return 0
+    print(as_text(found))
+    if chosen.json:
+        print(f"\nplan: {write_atomically(chosen.json, told + chr(10))}")
+    return 0
+
+
 def document(plan: Plan, sections: Sequence[Section]) -> str:
     """Return the results as a JSON document; ``docs/benchmarks_json.md`` describes it."""
     content = {

@@ -6,7 +6,10 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Protocol
+
+_NORMAL = NormalDist()
 
 
 class Latency(Protocol):
@@ -14,6 +17,14 @@ class Latency(Protocol):
 
     def draw(self, key: str, completion_tokens: int) -> float:
         """Return the seconds that the call named by `key` takes; equal keys give equal seconds."""
+        ...
+
+
+class Spread(Latency, Protocol):
+    """A distribution that is known as a whole."""
+
+    def quantile(self, share: float, completion_tokens: int) -> float:
+        """Return the seconds within which a share of all calls, above 0 and below 1, is answered."""
         ...
 
 
@@ -34,6 +45,9 @@ class Constant:
     def draw(self, key: str, completion_tokens: int) -> float:
         return self.seconds
 
+    def quantile(self, share: float, completion_tokens: int) -> float:
+        return self.seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
@@ -50,6 +64,9 @@ class Uniform:
 
     def draw(self, key: str, completion_tokens: int) -> float:
         return self.low + (self.high - self.low) * random.Random(key).random()
+
+    def quantile(self, share: float, completion_tokens: int) -> float:
+        return self.low + (self.high - self.low) * share
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,9 @@ class LogNormal:
     def draw(self, key: str, completion_tokens: int) -> float:
         return self.median * math.exp(random.Random(key).normalvariate(0.0, self.sigma)) if self.median else 0.0
 
+    def quantile(self, share: float, completion_tokens: int) -> float:
+        return self.median * math.exp(self.sigma * _NORMAL.inv_cdf(share))
+
 
 @dataclass(frozen=True, slots=True)
 class PerToken:
@@ -88,6 +108,9 @@ class PerToken:
 
     def draw(self, key: str, completion_tokens: int) -> float:
         return self.first + self.each * max(0, completion_tokens - 1)
+
+    def quantile(self, share: float, completion_tokens: int) -> float:
+        return self.draw("", completion_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +129,7 @@ class Recorded:
         return self.seconds[int(random.Random(key).random() * len(self.seconds))]
 
 
-_FORMS: dict[str, tuple[Callable[..., Latency], int, str]] = {
+_FORMS: dict[str, tuple[Callable[..., Spread], int, str]] = {
     "constant": (Constant, 1, "constant:SECONDS"),
     "uniform": (Uniform, 2, "uniform:LOW,HIGH"),
     "lognormal": (LogNormal, 2, "lognormal:MEDIAN,SIGMA"),
@@ -114,7 +137,7 @@ _FORMS: dict[str, tuple[Callable[..., Latency], int, str]] = {
 }
 
 
-def parse_latency(text: str) -> Latency:
+def parse_latency(text: str) -> Spread:
     """Read a latency from a command line: ``0.2``, ``uniform:0.1,0.4``, ``lognormal:1.2,0.5``, ``pertoken:0.3,0.02``.
 
     Raises
