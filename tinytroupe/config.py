@@ -124,7 +124,7 @@ SETTINGS: Mapping[str, Setting] = {
     "display": Setting("Logging", str, choices=("auto", "on", "off")),
     "progress": Setting("Logging", str, choices=("auto", "on", "off")),
     "ray_address": Setting("Simulation", str, optional=True),
-    "backend": Setting("Simulation", str, choices=("local",)),
+    "backend": Setting("Simulation", str, choices=("local", "ray")),
     "shards": Setting("Simulation", int, optional=True, minimum=1),
     "on_error": Setting("Simulation", str, choices=("skip", "raise")),
     "seed": Setting("Simulation", int),

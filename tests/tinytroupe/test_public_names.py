@@ -46,7 +46,8 @@ NAMES = {
         *("WorldRun", "run_many", "run_many_async"),
     ),
     "tinytroupe.environment.shards": (
-        *("Inbox", "Letter", "LocalBackend", "Outbox", "Settlement", "ShardBackend", "ShardError", "ShardSpec"),
+        *("Inbox", "Letter", "LocalBackend", "Outbox", "RayBackend", "Settlement", "ShardBackend", "ShardError"),
+        "ShardSpec",
     ),
     "tinytroupe.examples": (
         *("create_lila_the_linguist", "create_lisa_the_data_scientist", "create_marcos_the_physician"),

@@ -34,6 +34,15 @@ class ReplyError(ValueError):
         more = f"… ({len(raw):,} characters in all)" if len(raw) > _RAW_SHOWN else ""
         super().__init__(f"{message}; the reply was: {self.raw!r}{more}" if raw else message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (self.args, self.raw)
+
+
+def _as_it_was(args: tuple[Any, ...], raw: str) -> ReplyError:
+    error = ReplyError("", "")
+    error.args, error.raw = args, raw
+    return error
+
 
 async def ask(
     model: ChatModel,

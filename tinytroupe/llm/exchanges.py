@@ -182,11 +182,14 @@ class ExchangeFile:
         self._check_version(
             execute("PRAGMA user_version").fetchone()[0], execute("PRAGMA application_id").fetchone()[0]
         )
+        self._count()
+
+    def _count(self) -> None:
         self._bytes: int
         self._tick: int
-        self._bytes, self._tick = execute(
-            "SELECT coalesce(sum(bytes), 0) + (SELECT coalesce(sum(length(body)), 0) FROM prefix), "
-            "coalesce(max(used), 0) FROM exchange"
+        self._bytes, self._tick = self._connection.execute(
+            "SELECT coalesce(sum(bytes), 0) + (SELECT coalesce(sum(length(body)), 0) FROM main.prefix), "
+            "coalesce(max(used), 0) FROM main.exchange"
         ).fetchone()
 
     def reopen_after_fork(self) -> None:
@@ -292,6 +295,53 @@ class ExchangeFile:
         total: int
         answered, total = self._connection.execute("SELECT count(reply), count(*) FROM exchange").fetchone()
         return answered, total - answered, self._bytes
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """Write all that is here into a file of its own, complete without a log, in place of what is there.
+
+        Raises
+        ------
+        JournalError
+            It can't be written.
+        """
+        try:
+            Path(path).unlink(missing_ok=True)
+            self._connection.execute("VACUUM INTO ?", (os.fspath(path),))
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"the journal {self.path} can't be copied to {os.fspath(path)}: {error}") from error
+
+    def take_in(self, path: str | os.PathLike[str]) -> None:
+        """Take over the exchanges of another file. Of two replies to the same request the one that was here stays.
+
+        Raises
+        ------
+        JournalError
+            It can't be read, or this one not be written; nothing is changed.
+        """
+        execute = self._connection.execute
+        try:
+            execute("ATTACH DATABASE ? AS other", (os.fspath(path),))
+            try:
+                self.transaction([self._merge])
+            finally:
+                execute("DETACH DATABASE other")
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal {os.fspath(path)} can't be taken into {self.path}: {error}") from error
+
+    def _merge(self) -> None:
+        execute = self._connection.execute
+        execute("INSERT OR IGNORE INTO prefix (hash, body) SELECT hash, body FROM other.prefix ORDER BY id")
+        execute(
+            "INSERT INTO exchange (simulation, person, call, hash, prefix, request, reply, bytes, used) "
+            "SELECT theirs.simulation, theirs.person, theirs.call, theirs.hash, prefix.id, theirs.request, "
+            "theirs.reply, theirs.bytes, theirs.used + ? FROM other.exchange AS theirs "
+            "JOIN other.prefix AS named ON named.id = theirs.prefix JOIN prefix ON prefix.hash = named.hash "
+            "WHERE true ORDER BY theirs.id ON CONFLICT (simulation, person, call, hash) DO UPDATE "
+            "SET reply = excluded.reply, bytes = excluded.bytes, used = excluded.used "
+            "WHERE reply IS NULL AND excluded.reply IS NOT NULL",
+            (self._tick,),
+        )
+        self._count()
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file and wait for the disk."""

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
 from tinytroupe.llm import canonical
 from tinytroupe.llm.canonical import Canonical
 from tinytroupe.llm.exchanges import ExchangeFile, JournalError, Key
-from tinytroupe.llm.model import ChatModel, ChatReply, ChatRequest
-from tinytroupe.llm.usage import Usage
+from tinytroupe.llm.model import ChatModel, ChatReply, ChatRequest, ModelError
 
 __all__ = [
     "Journal",
@@ -81,7 +80,7 @@ class _Work(Generic[T]):
     def attempt(self) -> None:
         try:
             self.result = self.do()
-        except (JournalError, ValueError, TypeError, OverflowError) as error:
+        except (ModelError, ValueError, TypeError, OverflowError) as error:
             self.error = error  # this asker's own (no match, a name that can't be stored): the others' work goes on
 
     def outcome(self) -> T:
@@ -143,6 +142,7 @@ class Journal:
         self.mode: Mode = mode
         self.hits = 0
         self.misses = 0
+        self.replays_cost = False
         if max_bytes is None:
             max_bytes = MEMORY_BYTES if self.path == ":memory:" else FILE_BYTES
         self._file = ExchangeFile(self.path, read_only=mode == "replay", max_bytes=max_bytes, power_safe=power_safe)
@@ -209,18 +209,18 @@ class Journal:
                 continue
             self.misses += 1
             if self.mode == "replay":
-                raise ReplayMismatch(self._mismatch(key, request))
+                raise self._unknown(key, request)
             self._file.begin(key, request)
         return known
 
-    def _mismatch(self, key: Key, request: Canonical) -> str:
+    def _unknown(self, key: Key, request: Canonical) -> ReplayMismatch:
         recorded = self._file.other_request(key)
         if recorded is None:
-            return (
+            return ReplayMismatch(
                 f"nothing is recorded in {self.path} for {key}. "
                 "The program asks for more than, or others than, when it was recorded: record it again."
             )
-        return (
+        return ReplayMismatch(
             f"{key} is not what is recorded in {self.path}. Record it again if the change is intended.\n"
             + canonical.difference(recorded, canonical.readable(request.prefix, request.rest))
         )
@@ -229,11 +229,11 @@ class Journal:
 
     def stats(self) -> JournalStats:
         """Return what the journal holds and what it was good for; waits for what is being written."""
-        return JournalStats(*self._do_now(self._file.counts), self.hits, self.misses)
+        return JournalStats(*self.do_now(ExchangeFile.counts), self.hits, self.misses)
 
     def flush(self) -> None:
         """Wait until everything handed over is written, and the disk has it."""
-        self._do_now(self._file.checkpoint)
+        self.do_now(ExchangeFile.checkpoint)
 
     def close(self) -> None:
         """Finish writing and close the file. Closing twice does nothing."""
@@ -272,9 +272,10 @@ class Journal:
         await asyncio.shield(drain.done)
         return work.outcome()
 
-    def _do_now(self, do: Callable[[], T]) -> T:
+    def do_now(self, do: Callable[[ExchangeFile], T]) -> T:
+        """Have something done with the file, in the one thread that may, and wait for it: not on an event loop."""
         self._ready()
-        return self._thread.submit(do).result()
+        return self._thread.submit(do, self._file).result()
 
     def _drain(self, drain: _Drain) -> None:
         """Do all that waits, in one commit."""
@@ -337,7 +338,7 @@ class JournaledModel:
             recorded = (await self.journal.begin({key: asked})).get(key)
             if recorded is not None:
                 reply = canonical.decode_reply(recorded)
-                return replace(reply, usage=Usage(), latency_s=0.0, queued_s=0.0, slot_s=0.0)
+                return reply if self.journal.replays_cost else canonical.at_no_cost(reply)
             reply = await self.model.complete(request)
             await self.journal.finish({key: canonical.encode_reply(reply)})
         except BaseException:

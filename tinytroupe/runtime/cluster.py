@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tinytroupe.config import config_manager
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Shared memory of a cluster that is started here; what does not fit goes to the disk."""
+
+HERE_ALONE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""How a cluster on this machine alone is told to report to nobody, and to listen on 127.0.0.1 alone.
+
+The latter, whatever its name, makes Ray take that address on Linux, too; it is read when Ray is imported.
+"""
+
+
+def check_installed() -> None:
+    """Raise ImportError, saying what to install, where Ray can't be imported; nothing is imported yet."""
+    if importlib.util.find_spec("ray") is None:
+        raise ImportError(
+            "backend 'ray' needs the extra: pip install 'pytest-tinytroupe[ray]' "
+            "(backend 'local' runs shards in this process, without it)"
+        )
 
 
 def the_ray() -> Any:
@@ -20,15 +36,10 @@ def the_ray() -> Any:
     Raises
     ------
     ImportError
-        The extra is not installed; the message says how to install it.
+        It is not installed.
     """
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "backend 'ray' needs the extra: pip install 'pytest-tinytroupe[ray]' "
-            "(backend 'local' runs shards in this process, without it)"
-        ) from error
+    check_installed()
+    return importlib.import_module("ray")
 
 
 def ray_exceptions() -> Any:
@@ -57,25 +68,37 @@ def connected(address: str | None = None) -> Iterator[Any]:
     ConnectionError
         There is no cluster at the address.
     """
-    ray = the_ray()
-    if ray.is_initialized():
-        yield ray
-        return
     given = address or config_manager.get("ray_address") or os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "configure_logging": False}
-    if given:
-        ray.init(address=given, **quiet)
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            address="local",
-            num_cpus=os.cpu_count() or 1,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
-    try:
+    with ExitStack() as stack:
+        if not given:
+            stack.enter_context(_environment(HERE_ALONE))  # Ray reads some of it when it is imported
+        ray = the_ray()
+        if ray.is_initialized():
+            yield ray
+            return
+        stack.callback(ray.shutdown)
+        quiet = {"log_to_driver": False, "configure_logging": False}
+        if given:
+            ray.init(address=given, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=os.cpu_count() or 1,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
         yield ray
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
     finally:
-        ray.shutdown()
+        for name, value_before in before.items():
+            if value_before is None:
+                os.environ.pop(name, None)

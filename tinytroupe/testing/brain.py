@@ -62,6 +62,28 @@ class Brain(Books):
         self._rates: list[tuple[float, Fault]] = []
         self._forget_limits()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To answer in another process, alike: with the same settings and rules. It counts for itself there.
+        if self._queue or self._replay is not None:
+            raise TypeError(
+                "a mock model with queued replies or a recording can't answer in several processes, where nobody knows "
+                "who asks first; give it rules: when(...).reply(...)"
+            )
+        settings = {
+            "seed": self.seed,
+            "latency": self.latency,
+            "strict": self._strict,
+            "chunk_delay": self.chunk_delay,
+            "rpm": self.rpm,
+            "tpm": self.tpm,
+            "prompt_cache": self._cache is not None,
+            "pass_loopback": self.pass_loopback,
+            "max_exchanges": self.exchanges.max_count,
+            "max_exchange_bytes": self.exchanges.max_bytes,
+            "models": self.models,
+        }
+        return _copied, (type(self), settings, self._rules, self._rates)
+
     @property
     def latency(self) -> Latency:
         """How long answers take. Set it to seconds or to a distribution."""
@@ -312,3 +334,9 @@ def _run_apart(coroutine: Awaitable[Any]) -> Any:
     if error:
         raise error[0]
     return result[0]
+
+
+def _copied(kind: type[Brain], settings: dict[str, Any], rules: list[Rule], rates: list[tuple[float, Fault]]) -> Brain:
+    copy = kind(**settings)
+    copy._rules, copy._rates = rules, rates
+    return copy

@@ -15,6 +15,8 @@ from tinytroupe.environment.running import Run
 from tinytroupe.environment.shards.backend import LocalBackend, ShardBackend
 from tinytroupe.environment.shards.driver import ShardedRun
 from tinytroupe.environment.shards.partition import divided
+from tinytroupe.environment.shards.ray_backend import RayBackend
+from tinytroupe.runtime.cluster import check_installed
 
 if TYPE_CHECKING:
     from tinytroupe.environment.tiny_world import TinyWorld
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 PEOPLE_A_SHARD = 500
 """People of a shard where nobody says how many shards there are, and they do not live in this process."""
 
-BACKENDS = ("local",)
+BACKENDS = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,17 @@ def home_of(
         return None  # measured both ways: see `force_scheduler`
     if fenced := fences(world):
         raise ValueError(f"world {world.name!r} can't be divided into shards, because {'; '.join(fenced)}")
-    return Home(world, LocalBackend(world.clock) if isinstance(where, str) else where, number)
+    return Home(world, _backend(world, where), number)
+
+
+def _backend(world: TinyWorld, where: str | ShardBackend) -> ShardBackend:
+    if where == "local":
+        return LocalBackend(world.clock)
+    if where == "ray":
+        check_installed()
+        return RayBackend()
+    assert not isinstance(where, str)
+    return where
 
 
 def _number(world: TinyWorld, where: str | ShardBackend, asked: int | None) -> int:

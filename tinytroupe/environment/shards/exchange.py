@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from tinytroupe.agent.life import Life
-from tinytroupe.agent.memory import Memory
+from tinytroupe.agent.memory import ConsolidationMetrics, Memory
 from tinytroupe.engine.turn import TurnOutcome
-from tinytroupe.llm import ChatModel
+from tinytroupe.llm import ChatModel, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,25 @@ class Inbox:
     slots: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a turn that failed has changed about a person all the same.
+
+    Attributes
+    ----------
+    calls
+        Number of the next call.
+    usage
+        What the person has spent so far.
+    consolidation
+        What was summarised so far.
+    """
+
+    calls: int
+    usage: Usage
+    consolidation: ConsolidationMetrics
+
+
 @dataclass(slots=True)
 class Outbox:
     """What comes back.
@@ -129,12 +148,16 @@ class Outbox:
     ----------
     outcomes
         One a turn, in agent order, without what was decided, which stays with the shard until it is settled.
+    left_out
+        Those whose turn failed, by position, as they are after it.
     latencies_s
         For each outcome, the seconds that each model call of the person took since the last time.
     failure
         What ends the run because of what faculties did in the settled step, and the position of the person.
-    inside_s
-        Seconds that the shard itself took: the rest is the cost of exchange.
+    began_s, inside_s
+        When the shard began, on its own clock, and seconds that it took: the rest is the cost of exchange.
+    hits, misses
+        Model calls that an earlier run has recorded, and that none has; counted where the driver's journal can't.
     exchanged_bytes
         Size of inbox and outbox on their way; 0 where they need not travel.
     restarts
@@ -142,8 +165,12 @@ class Outbox:
     """
 
     outcomes: list[TurnOutcome] = field(default_factory=list)
+    left_out: dict[int, LeftOut] = field(default_factory=dict)
     latencies_s: list[list[float]] = field(default_factory=list)
     failure: tuple[int, Exception] | None = None
+    began_s: float = 0.0
     inside_s: float = 0.0
+    hits: int = 0
+    misses: int = 0
     exchanged_bytes: int = 0
     restarts: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tinytroupe.agent.life import Directory, Elsewhere, Life, Tables, life_of, take_up
@@ -12,7 +12,7 @@ from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.engine.scheduler import ParallelScheduler
 from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.environment.running import Run
-from tinytroupe.environment.shards.exchange import Inbox, Letter, Outbox, Settlement, ShardSpec, Whereabouts
+from tinytroupe.environment.shards.exchange import Inbox, LeftOut, Letter, Outbox, Settlement, ShardSpec, Whereabouts
 from tinytroupe.environment.tiny_world import TinyWorld
 from tinytroupe.runtime.clock import Clock
 
@@ -26,9 +26,15 @@ class Shard:
         What it begins with.
     clock
         Time that its people live on outside of turns; None: the current clock.
+
+    Attributes
+    ----------
+    model
+        Who answers for people without a model of their own; None: the one in use.
     """
 
     def __init__(self, spec: ShardSpec, clock: Clock | None = None) -> None:
+        self.model = spec.model
         people = [take_up(life) for life in spec.lives]
         self._people = dict(zip(spec.positions, people, strict=True))
         self._elsewhere: dict[str, Elsewhere] = {}
@@ -46,46 +52,51 @@ class Shard:
         same, as not committed.
         """
         loop = asyncio.get_running_loop()
-        began_s, outbox = loop.time(), Outbox()
-        if self._run is None:
-            self._run = Run(self._world, fenced=False, timedelta_per_step=None, told=lambda event: None)
+        outbox = Outbox(began_s=loop.time())
         if inbox.settlement is not None:
-            outbox.failure = await self._settle(self._run, inbox.settlement)
+            outbox.failure = await self.settle(inbox.settlement)
         if inbox.step >= 0:
-            outbox.outcomes = await self._decide(self._run, inbox)
+            outbox.outcomes = await self._decide(inbox, self._people)
+            failed = [outcome.index for outcome in outbox.outcomes if outcome.error is not None]
+            outbox.left_out = {index: _left_out(self._people[index]) for index in failed}
             outbox.latencies_s = [self._people[one.index].pop_latencies_s() for one in outbox.outcomes]
-        outbox.inside_s = loop.time() - began_s
+        outbox.inside_s = loop.time() - outbox.began_s
         return outbox
 
-    async def snapshot(self, settlement: Settlement | None) -> list[Life]:
-        """Settle the last step, and return everyone's life as it is then, in agent order.
+    async def relive(self, inbox: Inbox, left_out: Mapping[int, LeftOut]) -> list[TurnOutcome]:
+        """Go through a step once more as it went before, with a journal that knows all that was asked then.
 
-        Whom they can reach is left out: the driver knows.
+        Parameters
+        ----------
+        inbox, left_out
+            What the shard was sent, and `Outbox.left_out` of what it sent back. Whoever was left out does not act
+            again, however soon replies come now; memories that were summarised beside the turn are so again.
         """
-        if settlement is not None and self._run is not None:
-            await self._settle(self._run, settlement)
+        if inbox.settlement is not None:
+            await self.settle(inbox.settlement)
+        if inbox.step < 0:
+            return []
+        acting = [index for index in self._people if index not in left_out]
+        outcomes = await self._decide(replace(inbox, timeout_s=None), acting)
+        for index, was in left_out.items():
+            person = self._people[index]
+            if person._consolidation != was.consolidation:
+                await person.consolidate_episode_memories_async()
+            person._calls, person.usage = was.calls, was.usage
+        for person in self._people.values():
+            person.pop_latencies_s()
+        return outcomes
+
+    async def snapshot(self, settlement: Settlement | None) -> list[Life]:
+        """Settle the last step, and return everyone's life as it is then, in agent order."""
+        if settlement is not None:
+            await self.settle(settlement)
         tables = Tables()
         return [life_of(person, tables) for person in self._people.values()]
 
-    # ------------------------------------------------------------------ within
-
-    async def _decide(self, run: Run, inbox: Inbox) -> list[TurnOutcome]:
-        self._world.current_datetime = inbox.moment
-        turns = [Turn(person, index, inbox.step, inbox.waited_for) for index, person in self._people.items()]
-
-        async def take(turn: Turn) -> TurnOutcome:
-            outcome = self._decided[turn.index] = await run.take(turn)
-            return outcome
-
-        how = ParallelScheduler()
-        outcomes = await how.run_step(
-            turns, take, lambda outcome: None, timeout_s=inbox.timeout_s, slots=max(1, min(inbox.slots, len(turns)))
-        )
-        counted = [run.counted(outcome, inbox.waited_for) for outcome in outcomes]
-        self._decided = {outcome.index: outcome for outcome in counted}
-        return [replace(outcome, deliberation=None) for outcome in counted]
-
-    async def _settle(self, run: Run, settlement: Settlement) -> tuple[int, Exception] | None:
+    async def settle(self, settlement: Settlement) -> tuple[int, Exception] | None:
+        """End a step that was decided here; returns what ends the run, see `Outbox.failure`."""
+        run = self._its_run()
         decided, self._decided = self._decided, {}
         if not settlement.committed:
             for outcome in decided.values():
@@ -104,6 +115,26 @@ class Shard:
         self._world._said_to_all = list(settlement.said)
         self._world._deliver_said_to_all()
         return await self._exercise(run, [decided[index] for index in sorted(decided)])
+
+    # ------------------------------------------------------------------ within
+
+    async def _decide(self, inbox: Inbox, who: Iterable[int]) -> list[TurnOutcome]:
+        run = self._its_run()
+        self._world.current_datetime = inbox.moment
+        turns = [Turn(self._people[index], index, inbox.step, inbox.waited_for) for index in who]
+
+        async def take(turn: Turn) -> TurnOutcome:
+            outcome = self._decided[turn.index] = await run.take(turn)
+            return outcome
+
+        if not turns:  # all were left out
+            return []
+        outcomes = await ParallelScheduler().run_step(
+            turns, take, lambda outcome: None, timeout_s=inbox.timeout_s, slots=inbox.slots
+        )
+        counted = [run.counted(outcome, inbox.waited_for) for outcome in outcomes]
+        self._decided = {outcome.index: outcome for outcome in counted}
+        return [replace(outcome, deliberation=None) for outcome in counted]
 
     def _commit(self, outcome: TurnOutcome) -> None:
         if outcome.error is None and outcome.deliberation is not None:
@@ -128,6 +159,12 @@ class Shard:
         failures = [(one.index, error) for one, error in zip(doing, ended, strict=True) if error is not None]
         return failures[-1] if failures else None
 
+    def _its_run(self) -> Run:
+        # It begins on the loop that it is for, and not where a shard is made.
+        if self._run is None:
+            self._run = Run(self._world, fenced=False, timedelta_per_step=None, told=lambda event: None)
+        return self._run
+
     def _named(self, name: str) -> TinyPerson:
         person = self._world.get_agent_by_name(name)
         if person is None:
@@ -135,3 +172,7 @@ class Shard:
         if person is None:
             person = self._elsewhere[name] = Elsewhere(name)
         return person
+
+
+def _left_out(person: TinyPerson) -> LeftOut:
+    return LeftOut(person._calls, person.usage, person._consolidation)

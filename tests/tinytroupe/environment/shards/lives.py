@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import sqlite3
 import zlib
@@ -69,8 +70,8 @@ def world_of(seed, model, *, network=True, prepare=None):
     return world
 
 
-def lived(world, path, **options):
-    """Run a world, and return everything that the run leaves behind but its times."""
+def lived(world, path, *, times=True, **options):
+    """Run a world, and return everything that the run leaves behind; without `times` nothing of how long calls took."""
     journal = Journal(path)
     with use_journal(journal):
         actions = world.run(STEPS, timedelta(hours=1), True, **options)
@@ -83,17 +84,26 @@ def lived(world, path, **options):
         "usage": world.usage_by_agent(),
         "counts": {name: metrics[name] for name in COUNTED},
         "turns": [(o.step, o.person, o.status, o.actions, o.usage, str(o.error)) for o in world.timeline()],
-        "journal": recorded(path),
+        "journal": recorded(path, times),
         "hits": (stats.hits, stats.misses),
     }
 
 
-def recorded(path):
+def recorded(path, times=True):
     """Return what a journal holds, whatever the order in which it came."""
-    with sqlite3.connect(path) as connection:
-        rows = connection.execute(
-            "SELECT simulation, person, call, exchange.hash, body, request, reply FROM exchange "
-            "JOIN prefix ON prefix.id = prefix"
-        ).fetchall()
+    connection = sqlite3.connect(path)
+    rows = connection.execute(
+        "SELECT simulation, person, call, exchange.hash, body, request, reply FROM exchange "
+        "JOIN prefix ON prefix.id = prefix"
+    ).fetchall()
     connection.close()
-    return sorted((*row[:4], *(None if blob is None else zlib.decompress(blob) for blob in row[4:])) for row in rows)
+    return sorted(
+        (*row[:4], *(None if blob is None else content(zlib.decompress(blob), times) for blob in row[4:]))
+        for row in rows
+    )
+
+
+def content(stored, times):
+    if times or not stored.startswith(b'{"finish_reason"'):
+        return stored
+    return {**json.loads(stored), "latency_s": 0.0, "queued_s": 0.0}.__repr__().encode()

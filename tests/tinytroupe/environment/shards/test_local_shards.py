@@ -137,7 +137,7 @@ def test_in_shards_or_not_is_a_setting_too():
     [
         ({"shards": 0}, "shards must be a whole number of at least 1, or None, got 0"),
         ({"shards": True}, "shards must be a whole number of at least 1"),
-        ({"backend": "moon", "shards": 2}, "unknown backend 'moon'; there are: local"),
+        ({"backend": "moon", "shards": 2}, "unknown backend 'moon'; there are: local, ray"),
         ({"shards": 2, "scheduler": "sequential"}, "in shards people act at once"),
         ({"shards": 2, "parallelize": False}, "in shards people act at once"),
     ],

@@ -1,0 +1,240 @@
+"""A shard in a process of its own, beside its journal: what a cluster runs. Everything comes and goes as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import pickle
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinytroupe.config import config_manager
+from tinytroupe.engine.turn import TurnOutcome
+from tinytroupe.environment.shards.exchange import Inbox, LeftOut, Outbox, Settlement
+from tinytroupe.environment.shards.shard import Shard
+from tinytroupe.llm import model_in_use
+from tinytroupe.llm.journal import Mode, use_journal
+from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals, reaches
+
+_PROTOCOL = 5
+
+
+class LostHistoryError(RuntimeError):
+    """What a lost shard had asked is not on record where it began anew, so that it can't go on as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """What a host begins with, beside its shard.
+
+    Attributes
+    ----------
+    settings
+        Those of the driver; None: they are this process's own.
+    directory, mark
+        Where the journals are, and what the driver has left there to be known by.
+    journal, earlier
+        The shard's file, and the one with what earlier runs have recorded.
+    mode
+        Mode of the run's journal.
+    must_be_shared
+        Whether a directory that is not the driver's is an error.
+    """
+
+    settings: Mapping[str, Any] | None
+    directory: Path
+    mark: str
+    journal: Path
+    earlier: Path | None
+    mode: Mode
+    must_be_shared: bool
+
+    @classmethod
+    def of(cls, journals: ShardJournals, shard: int, settings: Mapping[str, Any], mark: str) -> HostSpec:
+        """Return what the host of a shard begins with."""
+        where = (journals.directory, mark, journals.path(shard), journals.earlier)
+        return cls(settings, *where, journals.mode, journals.must_be_shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A step that a shard has been through.
+
+    Attributes
+    ----------
+    sent
+        Its inbox.
+    left_out
+        See `Outbox.left_out`.
+    digest
+        Fingerprint of what was decided.
+    """
+
+    sent: bytes
+    left_out: Mapping[int, LeftOut]
+    digest: bytes
+
+
+class Host:
+    """Keeps one shard alive.
+
+    Parameters
+    ----------
+    spec
+        What it begins with.
+    shard
+        The pickled `ShardSpec`.
+
+    Raises
+    ------
+    RuntimeError
+        The directory of the journals is not the driver's, and must be.
+    """
+
+    def __init__(self, spec: HostSpec, shard: bytes) -> None:
+        if spec.settings is not None:
+            config_manager.update_multiple(spec.settings)
+        if not reaches(spec.directory, spec.mark):
+            if spec.must_be_shared:
+                raise RuntimeError(
+                    f"the directory {spec.directory} of the journal can't be reached from every machine of the "
+                    "cluster; give control.begin() a path on storage that all of them share"
+                )
+            spec.directory.mkdir(parents=True, exist_ok=True)
+        self._reaches = reaches(spec.directory, spec.mark)
+        self._journal = ShardJournal(spec.journal, spec.earlier, spec.mode)
+        self._shard = Shard(pickle.loads(shard))
+        self._busy = asyncio.Lock()
+        self._begun = 0
+        self._counted = (0, 0)
+
+    async def ready(self) -> None:
+        """Get ready for the first call."""
+        model = model_in_use(self._shard.model)
+        prepare = getattr(model, "prepare", None)
+        if prepare is not None:
+            await prepare()
+
+    async def step(self, number: int, sent: bytes) -> bytes:
+        """Go through step `number` of the run, counted from 1; see `Shard.step`."""
+        async with self._busy:
+            self._begun = number
+            with use_journal(self._journal):
+                outbox = await self._shard.step(pickle.loads(sent))
+            outbox.hits = self._journal.hits - self._counted[0]
+            outbox.misses = self._journal.misses - self._counted[1]
+            self._counted = (self._journal.hits, self._journal.misses)
+            return packed(outbox)
+
+    async def relive(self, past: Sequence[Past], number: int) -> None:
+        """Go through steps once more, the last of which is `number`, without asking anything.
+
+        Raises
+        ------
+        LostHistoryError
+            What was asked is not on record here.
+        """
+        if past and not self._reaches:
+            raise LostHistoryError("its journal is not on storage that all machines of the cluster share")
+        self._journal.reliving = True
+        try:
+            with use_journal(self._journal), config_manager.override(turn_timeout=None):
+                for one in past:
+                    outcomes = await self._shard.relive(pickle.loads(one.sent), one.left_out)
+                    acted = [outcome for outcome in outcomes if outcome.error is None]
+                    failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+                    if failed is not None or digest_of(acted) != one.digest:
+                        raise LostHistoryError("its journal does not hold all that it had asked") from failed
+        finally:
+            self._journal.reliving = False
+        self._begun = number
+
+    async def snapshot(self, number: int, last: bytes, settlement: bytes) -> bytes:
+        """Return everyone's life, pickled; see `Shard.snapshot`.
+
+        Parameters
+        ----------
+        number, last
+            The step that this was sent last and whose outbox has not arrived, and how the one before it ends: where it
+            was cancelled before it came here, that one is to be settled yet.
+        settlement
+            As of `Shard.snapshot`.
+        """
+        async with self._busy:
+            with use_journal(self._journal):
+                if number > self._begun:
+                    self._begun = number
+                    if (before := pickle.loads(last)) is not None:
+                        await self._shard.settle(before)
+                lives = await self._shard.snapshot(pickle.loads(settlement))
+            return pickle.dumps(lives, _PROTOCOL)
+
+    async def close(self) -> None:
+        """Write everything down, and let go of connections."""
+        await self.leave()
+        await model_in_use(self._shard.model).aclose()
+
+    async def leave(self) -> None:
+        """Write everything down."""
+        async with self._busy:
+            self._journal.close()
+
+
+def digest_of(outcomes: Sequence[TurnOutcome]) -> bytes:
+    """Return a fingerprint of what people have decided."""
+    decided = [(outcome.index, outcome.actions) for outcome in outcomes if outcome.error is None]
+    return hashlib.blake2b(repr(decided).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class _There(Exception):
+    """The cause of an error, as it was written down where it happened."""
+
+    def __str__(self) -> str:
+        return f"\n\n{self.args[0]}"
+
+
+def packed(outbox: Outbox) -> bytes:
+    """Return an outbox as bytes; errors that can't travel become such that can, with their story beside them."""
+    stories: dict[int, str] = {}
+    for at, outcome in enumerate(outbox.outcomes):
+        if outcome.error is not None:
+            stories[at] = _story(outcome.error)
+            object.__setattr__(outcome, "error", _portable(outcome.error))
+    if outbox.failure is not None:
+        index, failure = outbox.failure
+        stories[-1] = _story(failure)
+        outbox.failure = (index, _portable(failure))
+    return pickle.dumps((outbox, stories), _PROTOCOL)
+
+
+def unpacked(received: bytes) -> Outbox:
+    """Return the outbox that was packed, the causes of its errors in words."""
+    outbox: Outbox
+    outbox, stories = pickle.loads(received)
+    for at, story in stories.items():
+        error = outbox.outcomes[at].error if at >= 0 else outbox.failure and outbox.failure[1]
+        if isinstance(error, BaseException):
+            error.__cause__ = _There(story)
+    return outbox
+
+
+def _story(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def _portable(error: Any) -> Any:
+    try:
+        copy = pickle.loads(pickle.dumps(error, _PROTOCOL))
+    except Exception:
+        copy = None
+    if type(copy) is type(error) and str(copy) == str(error):
+        return copy
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def pack(what: Inbox | Settlement | None) -> bytes:
+    """Return what goes to a host as bytes."""
+    return pickle.dumps(what, _PROTOCOL)
