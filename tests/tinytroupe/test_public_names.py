@@ -42,7 +42,7 @@ NAMES = {
         *("Scheduler", "SequentialScheduler", "Turn", "TurnOutcome", "force_scheduler"),
     ),
     "tinytroupe.environment": (
-        *("ActionEvent", "SimulationError", "StepEvent", "TinySocialNetwork", "TinyWorld"),
+        *("ActionEvent", "RayTasks", "SimulationError", "StepEvent", "TinySocialNetwork", "TinyWorld"),
         *("WorldRun", "run_many", "run_many_async"),
     ),
     "tinytroupe.environment.shards": (

@@ -28,6 +28,14 @@ class EngineMetrics:
         self._timeline: deque[TurnOutcome] = deque(maxlen=timeline_length)
         self.reset()
 
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     def reset(self) -> None:
         """Start again from nothing."""
         with self._lock:
@@ -122,6 +130,11 @@ class EngineMetrics:
         """Return the last turns, by step and in agent order."""
         with self._lock:
             return tuple(self._timeline)
+
+    def replace_timeline(self, outcomes: Iterable[TurnOutcome]) -> None:
+        """Put others in place of the last turns."""
+        with self._lock:
+            self._timeline = deque(outcomes, maxlen=self._timeline.maxlen)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures, always numbers; times in seconds, on the clock of the runs.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tinytroupe.environment.events import StepEvent
     from tinytroupe.environment.tiny_world import TinyWorld
 
-__all__ = ["Progress", "conversation", "following", "one_line", "print_step", "wanted"]
+__all__ = ["Progress", "conversation", "counting", "following", "one_line", "print_step", "wanted"]
 
 _line: ContextVar[Callable[[StepEvent], None] | None] = ContextVar("tinytroupe_progress", default=None)
 
@@ -39,6 +39,11 @@ class Progress:
     def step(self, done: int) -> None:
         """Show that so many steps are done."""
         sys.stderr.write(f"\r{self._name}: step {done} of {self._steps}")
+        sys.stderr.flush()
+
+    def show(self, text: str) -> None:
+        """Say something else of it."""
+        sys.stderr.write(f"\r\x1b[K{self._name}: {text}")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -90,5 +95,24 @@ def one_line(name: str, steps: int) -> Iterator[None]:
         yield
     finally:
         _line.reset(token)
+        if progress is not None:
+            progress.close()
+
+
+@contextmanager
+def counting(name: str, many: int) -> Iterator[Callable[[bool], None]]:
+    """Yield what to call with each of `many` things that is done, and whether it failed, where progress is wanted."""
+    progress = Progress(name, many) if wanted(None, config_manager.get("progress"), sys.stderr) else None
+    done = failed = 0
+
+    def count(has_failed: bool) -> None:
+        nonlocal done, failed
+        done, failed = done + 1, failed + has_failed
+        if progress is not None:
+            progress.show(f"{done} of {many} done" + (f", {failed} failed" if failed else ""))
+
+    try:
+        yield count
+    finally:
         if progress is not None:
             progress.close()
