@@ -76,6 +76,7 @@ class ShardedRun:
         self._positions = {person.name: index for index, person in enumerate(self._people)}
         self._letters: list[list[Letter]] = [[] for _ in groups]
         self._source = 0
+        self._arrived: list[TurnOutcome] = []
         self._settlements: list[Settlement | None] = [None for _ in groups]
         self._settles_apart = any(person.mental_faculties for person in self._people)
 
@@ -140,7 +141,7 @@ class ShardedRun:
         started_s = asyncio.get_running_loop().time()
         slots = self._slots()
         timeout_s = config_manager.get("parallel_execution_timeout")
-        ordered: list[TurnOutcome] = []
+        self._arrived, ordered = [], list[TurnOutcome]()
         reached: list[tuple[str, str | None]] = []
         complete = False
         inboxes = [
@@ -149,12 +150,12 @@ class ShardedRun:
         ]
         self._settlements = [Settlement(committed=False) for _ in self._groups]
         try:
-            outboxes = await self._exchange(inboxes)
-            ordered = sorted((one for outbox in outboxes for one in outbox.outcomes), key=lambda one: one.index)
-            self._fail(ordered)
+            await self._exchange(inboxes)
+            ordered = sorted(self._arrived, key=lambda outcome: outcome.index)
             self._commit(ordered, reached)
             complete = True
         finally:
+            ordered = ordered or sorted(self._arrived, key=lambda outcome: outcome.index)
             world._said_to_all.clear()
             run._follow(ordered, reached)
             if not complete:
@@ -164,11 +165,6 @@ class ShardedRun:
         if failure is not None:
             raise failure
         return max(ordered, key=lambda outcome: outcome.finished_s).person
-
-    def _fail(self, outcomes: list[TurnOutcome]) -> None:
-        for outcome in outcomes:
-            if (failure := self._run.failure(outcome)) is not None:
-                raise failure
 
     def _commit(self, outcomes: list[TurnOutcome], reached: list[tuple[str, str | None]]) -> None:
         """Let everything that was decided reach whom it concerns, in agent order; letters say how it does."""
@@ -229,6 +225,10 @@ class ShardedRun:
             person = self._people[outcome.index]
             person.usage += outcome.usage
             person._latencies_s.extend(latencies_s)
+        self._arrived += outbox.outcomes
+        for outcome in outbox.outcomes:
+            if (failure := self._run.failure(outcome)) is not None:  # what others are about to ask is spared
+                raise failure
         return outbox
 
     def _slots(self) -> list[int]:

@@ -123,7 +123,7 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a turn that failed has changed about a person all the same.
+    """What a turn that came to nothing has changed about a person all the same.
 
     Attributes
     ----------
@@ -147,9 +147,10 @@ class Outbox:
     Attributes
     ----------
     outcomes
-        One a turn, in agent order, without what was decided, which stays with the shard until it is settled.
+        One a turn, in agent order, without what was decided, which stays with the shard until it is settled. Where one
+        of them ends the run, those that were under way are not among them.
     left_out
-        Those whose turn failed, by position, as they are after it.
+        Those whose turn failed or was cut off, by position, as they are after it.
     latencies_s
         For each outcome, the seconds that each model call of the person took since the last time.
     failure

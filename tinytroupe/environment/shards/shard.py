@@ -11,6 +11,7 @@ from tinytroupe.agent.memory import Memory
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.engine.scheduler import ParallelScheduler
 from tinytroupe.engine.turn import Turn, TurnOutcome
+from tinytroupe.environment.events import SimulationError
 from tinytroupe.environment.running import Run
 from tinytroupe.environment.shards.exchange import Inbox, LeftOut, Letter, Outbox, Settlement, ShardSpec, Whereabouts
 from tinytroupe.environment.tiny_world import TinyWorld
@@ -57,8 +58,8 @@ class Shard:
             outbox.failure = await self.settle(inbox.settlement)
         if inbox.step >= 0:
             outbox.outcomes = await self._decide(inbox, self._people)
-            failed = [outcome.index for outcome in outbox.outcomes if outcome.error is not None]
-            outbox.left_out = {index: _left_out(self._people[index]) for index in failed}
+            acted = {outcome.index for outcome in outbox.outcomes if outcome.error is None}
+            outbox.left_out = {at: _left_out(one) for at, one in self._people.items() if at not in acted}
             outbox.latencies_s = [self._people[one.index].pop_latencies_s() for one in outbox.outcomes]
         outbox.inside_s = loop.time() - outbox.began_s
         return outbox
@@ -125,13 +126,18 @@ class Shard:
 
         async def take(turn: Turn) -> TurnOutcome:
             outcome = self._decided[turn.index] = await run.take(turn)
+            if (failure := run.failure(outcome)) is not None:
+                raise failure
             return outcome
 
         if not turns:  # all were left out
             return []
-        outcomes = await ParallelScheduler().run_step(
-            turns, take, lambda outcome: None, timeout_s=inbox.timeout_s, slots=inbox.slots
-        )
+        try:
+            outcomes = await ParallelScheduler().run_step(
+                turns, take, lambda outcome: None, timeout_s=inbox.timeout_s, slots=inbox.slots
+            )
+        except SimulationError:  # the driver sees the turn with which the run ends, and those before it
+            outcomes = [self._decided[index] for index in sorted(self._decided)]
         counted = [run.counted(outcome, inbox.waited_for) for outcome in outcomes]
         self._decided = {outcome.index: outcome for outcome in counted}
         return [replace(outcome, deliberation=None) for outcome in counted]
