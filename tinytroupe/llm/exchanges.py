@@ -182,7 +182,15 @@ class ExchangeFile:
         self._check_version(
             execute("PRAGMA user_version").fetchone()[0], execute("PRAGMA application_id").fetchone()[0]
         )
-        self._count()
+        self._seen: int | None = None
+        self._look()
+
+    def _look(self) -> None:
+        """Ask the file for its size and last use, unless nobody else has written since we know them."""
+        version: int = self._connection.execute("PRAGMA main.data_version").fetchone()[0]
+        if version != self._seen:
+            self._count()
+            self._seen = version
 
     def _count(self) -> None:
         self._bytes: int
@@ -213,6 +221,8 @@ class ExchangeFile:
         try:
             self._connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
             try:
+                self._look()
+                tick, size = self._tick, self._bytes
                 for step in steps:
                     step()
                 self._evict()
@@ -291,6 +301,7 @@ class ExchangeFile:
 
     def counts(self) -> tuple[int, int, int]:
         """Return the number of answered exchanges, of those without a reply, and their bytes as stored."""
+        self._look()
         answered: int
         total: int
         answered, total = self._connection.execute("SELECT count(reply), count(*) FROM exchange").fetchone()

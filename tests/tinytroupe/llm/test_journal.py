@@ -426,6 +426,29 @@ def test_two_programs_that_drop_share_a_file(tmp_path):
     assert lost == 0
 
 
+def test_the_bound_holds_over_what_several_programs_write(tmp_path):
+    def stored():
+        with sqlite3.connect(tmp_path / "j") as file:
+            (size,) = file.execute(
+                "SELECT (SELECT sum(bytes) FROM exchange) + (SELECT sum(length(body)) FROM prefix)"
+            ).fetchone()
+        file.close()
+        return size
+
+    with Journal(tmp_path / "j", max_bytes=20_000) as one, Journal(tmp_path / "j", max_bytes=20_000) as other:
+        for n in range(40):
+            answer(other if n % 3 else one, ask(noise(n), f"P{n}"))
+            assert one.stats().bytes == other.stats().bytes == stored() <= 20_000
+        # What was used longest ago goes first, whoever used it.
+        answer(one, ask(noise(38), "P38"))
+        answer(other, ask(noise(39), "P39"))
+        assert (one.hits, other.hits) == (1, 1)
+        with Journal(tmp_path / "j", mode="replay") as reader:
+            assert reader.stats().bytes == stored()
+            answer(one, ask(noise(40), "P40"))
+            assert reader.stats().bytes == stored()
+
+
 def test_what_people_have_in_common_is_stored_once(tmp_path):
     persona = noise(1) * 8  # 8 KB
     requests = [
