@@ -178,17 +178,33 @@ class _Lives:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(self._live(index)) for index in range(len(self._people))]
         try:
-            # Ends with the first that is cancelled, too. Shielded, so that a cancellation from outside comes to each of
-            # them once, below: a second one would cut off who finishes something.
-            await asyncio.shield(asyncio.gather(*tasks))
+            last = await self._last_of(tasks)
         finally:
             unfinished = [task for task in tasks if not task.done()]
             for task in unfinished:
                 task.cancel()
             if unfinished:
                 await asyncio.wait(unfinished)
+        last.result()
         if self._failures:
             raise min(self._failures, key=lambda failure: failure[0])[1]
+
+    async def _last_of(self, tasks: Sequence[asyncio.Task[None]]) -> asyncio.Task[None]:
+        """Wait for all, or for the first that fails or is cancelled; return who was waited for last.
+
+        Unlike `asyncio.gather` this cancels nothing: whoever is cancelled twice can't finish anything.
+        """
+        last: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
+        living = set(tasks)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            living.discard(task)
+            if (task.cancelled() or task.exception() is not None or not living) and not last.done():
+                last.set_result(task)
+
+        for task in tasks:
+            task.add_done_callback(ended)
+        return await last
 
     async def _live(self, index: int) -> None:
         person, waited_for = self._people[index], ""

@@ -41,7 +41,7 @@ class EngineMetrics:
         with self._lock:
             self._steps = {True: 0, False: 0}
             self._errors = self._timeouts = 0
-            self._elapsed_s = self._busy_s = self._queued_s = self._present_s = 0.0
+            self._elapsed_s = self._busy_s = self._queued_s = self._backoff_s = self._present_s = 0.0
             self._parallel_elapsed_s = self._parallel_busy_s = 0.0
             self._bounds_before_s = self._bound_s = 0.0
             self._shard_steps = self._shard_restarts = self._exchanged_bytes = 0
@@ -96,6 +96,7 @@ class EngineMetrics:
                 self._errors += outcome.status == "failed"
                 self._timeouts += outcome.status == "timed out"
                 self._queued_s += outcome.queued_s
+                self._backoff_s += outcome.backoff_s
                 self._usage += outcome.usage
                 self._turns_s.add(outcome.elapsed_s)
                 busy_s += outcome.busy_s
@@ -139,6 +140,10 @@ class EngineMetrics:
     def as_dict(self) -> dict[str, Any]:
         """Return the figures, always numbers; times in seconds, on the clock of the runs.
 
+        ``busy_s``, ``queued_s``, ``backoff_s``
+            What the turns took, failed ones included: a model answering or the person computing; waiting for a place
+            among the workers, a slot or a rate limit; waiting for the next attempt of a call. A turn with several calls
+            under way is busy while one of them is answered.
         ``avg_parallel_speedup``
             Busy time over elapsed time of the parallel steps: how many people acted at once on average (1.0 where no
             time passed).
@@ -146,8 +151,8 @@ class EngineMetrics:
             Lower bound over elapsed time of all steps. Sequential ones, where people do not wait for each other's
             words alone but for each other's turns, come to about 1 / people.
         ``stall_share``
-            Share of the people's time in which they neither acted nor queued, but waited for others:
-            ``1 - (busy + queued) / Σ people · elapsed``.
+            Share of the people's time in which they neither acted nor queued nor waited for another attempt, but for
+            others: ``1 - (busy + queued + backoff) / Σ people · elapsed``.
         ``shard_steps``, ``exchange_s``, ``exchanged_bytes``, ``shard_restarts``
             Of runs in shards: steps that shards went through (shards times steps), what it took to send them there and
             back, and how often a lost shard was brought back. Shards exchange at the same time: divided by their
@@ -157,7 +162,7 @@ class EngineMetrics:
         """
         with self._lock:
             lower_bound_s = self._bounds_before_s + self._bound_s
-            stalled_s = self._present_s - self._busy_s - self._queued_s
+            stalled_s = self._present_s - self._busy_s - self._queued_s - self._backoff_s
             return {
                 "total_parallel_steps": self._steps[True],
                 "total_sequential_steps": self._steps[False],
@@ -167,6 +172,7 @@ class EngineMetrics:
                 "elapsed_s": self._elapsed_s,
                 "busy_s": self._busy_s,
                 "queued_s": self._queued_s,
+                "backoff_s": self._backoff_s,
                 "lower_bound_s": lower_bound_s,
                 "efficiency": _ratio(lower_bound_s, self._elapsed_s),
                 "stall_share": max(0.0, stalled_s / self._present_s) if self._present_s > 0 else 0.0,

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Protocol
 
-from tinytroupe.engine.turn import Turn, TurnOutcome
+from tinytroupe.engine.turn import Status, Turn, TurnOutcome
 from tinytroupe.runtime.deadline import end
 
 Take = Callable[[Turn], Awaitable[TurnOutcome]]
@@ -90,9 +91,9 @@ class ParallelScheduler:
 
         async def one(turn: Turn) -> TurnOutcome:
             async with room or nullcontext():
-                begun_s[turn.index] = loop.time()
+                begun_s[turn.index] = started_s if room is None else loop.time()
                 try:
-                    return await take(turn)
+                    return _with_its_wait(await take(turn), started_s, begun_s[turn.index])
                 except Exception:
                     # Now, and not when the step hears of it: meanwhile others would get a free place, and begin.
                     for task in tasks:
@@ -113,9 +114,7 @@ class ParallelScheduler:
         outcomes = [
             task.result()
             if not task.cancelled()
-            else timed_out(turn, begun_s.get(turn.index), started_s, now_s)
-            if task in late
-            else cancelled(turn, begun_s.get(turn.index, started_s), now_s)
+            else (timed_out if task in late else cancelled)(turn, begun_s.get(turn.index), started_s, now_s)
             for turn, task in zip(turns, tasks, strict=True)
         ]
         # Failed turns first: where one ends the run, nothing of the step has been done yet.
@@ -146,8 +145,8 @@ async def within(
 
     async def one() -> TurnOutcome:
         async with room or nullcontext():
-            begun_s.append(loop.time())
-            return await take(turn)
+            begun_s.append(started_s if room is None else loop.time())
+            return _with_its_wait(await take(turn), started_s, begun_s[0])
 
     task = loop.create_task(one())
     try:
@@ -160,7 +159,7 @@ async def within(
         return task.result()
     begin_s = begun_s[0] if begun_s else None
     now_s = loop.time()
-    return timed_out(turn, begin_s, started_s, now_s) if late else cancelled(turn, started_s, now_s)
+    return (timed_out if late else cancelled)(turn, begin_s, started_s, now_s)
 
 
 def timed_out(turn: Turn, begun_s: float | None, started_s: float, now_s: float) -> TurnOutcome:
@@ -180,17 +179,31 @@ def timed_out(turn: Turn, begun_s: float | None, started_s: float, now_s: float)
         f"{turn.person.name} {what} in step {turn.step} after {now_s - started_s:.3g} s "
         f"(PARALLEL_EXECUTION_TIMEOUT); raise the setting, or find out what is slow"
     )
-    begin_s = started_s if begun_s is None else begun_s
-    queued_s = now_s - started_s if begun_s is None else 0.0
+    return _ended(turn, "timed out", begun_s, started_s, now_s, error)
+
+
+def cancelled(turn: Turn, begun_s: float | None, started_s: float, now_s: float) -> TurnOutcome:
+    """Return the outcome of a turn that cancelled itself, which is a failure like any other; see `timed_out`."""
+    error = RuntimeError(f"the act of {turn.person.name} was cancelled from inside")
+    return _ended(turn, "failed", begun_s, started_s, now_s, error)
+
+
+def _ended(
+    turn: Turn, status: Status, begun_s: float | None, started_s: float, now_s: float, error: Exception
+) -> TurnOutcome:
+    waited_s = (now_s if begun_s is None else begun_s) - started_s
     return TurnOutcome(
-        turn.person.name, turn.step, turn.index, "timed out", begin_s, now_s, queued_s=queued_s, error=error
+        *(turn.person.name, turn.step, turn.index, status, started_s, now_s),
+        queued_s=waited_s + turn.waits.queued_s,
+        backoff_s=turn.waits.backoff_s,
+        error=error,
     )
 
 
-def cancelled(turn: Turn, begun_s: float, now_s: float) -> TurnOutcome:
-    """Return the outcome of a turn that cancelled itself, which is a failure like any other."""
-    error = RuntimeError(f"the act of {turn.person.name} was cancelled from inside")
-    return TurnOutcome(turn.person.name, turn.step, turn.index, "failed", begun_s, now_s, error=error)
+def _with_its_wait(outcome: TurnOutcome, started_s: float, begun_s: float) -> TurnOutcome:
+    """Return an outcome with the time for which it waited for a place among the workers."""
+    waited_s = begun_s - started_s
+    return replace(outcome, started_s=started_s, queued_s=outcome.queued_s + waited_s) if waited_s else outcome
 
 
 _forced: ContextVar[str | None] = ContextVar("tinytroupe_forced_scheduler", default=None)

@@ -15,6 +15,7 @@ from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.config import config_manager
 from tinytroupe.engine.turn import Turn, TurnOutcome
 from tinytroupe.llm import ChatModel, Usage
+from tinytroupe.llm.waiting import during
 from tinytroupe.runtime.deadline import within
 from tinytroupe.runtime.portal import Calls
 from tinytroupe.runtime.threads import DaemonThreads, stopping
@@ -62,16 +63,12 @@ class Workers:
         """Threads at work, those given up included."""
         return self._at_work
 
-    async def call(self, function: Callable[[], Any]) -> float:
-        """Run a function in a thread, when one is free; a cancelled call gives it up.
-
-        Returns the seconds that it waited for a thread, on the loop's clock.
-        """
+    async def call(self, function: Callable[[], Any]) -> None:
+        """Run a function in a thread, when one is free; a cancelled call gives it up."""
         loop = asyncio.get_running_loop()
-        asked_s = loop.time()
         while not self._begin():
-            await self._one_returns()
-        queued_s = loop.time() - asked_s
+            with during("queued"):
+                await self._one_returns()
         calls = Calls()
         started, given_up = threading.Event(), threading.Event()
 
@@ -95,7 +92,6 @@ class Workers:
             if isinstance(error, asyncio.CancelledError):
                 calls.cancel()
             raise
-        return queued_s
 
     def _begin(self) -> bool:
         with self._lock:
@@ -143,39 +139,49 @@ async def take_turn(turn: Turn, model: ChatModel | None, workers: Workers) -> Tu
         Where plain functions run.
     """
     loop = asyncio.get_running_loop()
-    person, started_s = turn.person, loop.time()
+    person, waits, started_s = turn.person, turn.waits, loop.time()
 
-    def outcome(**details: Any) -> TurnOutcome:
-        return TurnOutcome(person.name, turn.step, turn.index, started_s=started_s, finished_s=loop.time(), **details)
+    def outcome(*, queued_s: float = 0.0, **details: Any) -> TurnOutcome:
+        return TurnOutcome(
+            *(person.name, turn.step, turn.index),
+            started_s=started_s,
+            finished_s=loop.time(),
+            queued_s=max(queued_s, waits.queued_s),  # a model with a gate of its own tells it in its replies
+            backoff_s=waits.backoff_s,
+            **details,
+        )
 
     limit_s = config_manager.get("turn_timeout")
     limit = within(limit_s)
     try:
-        async with limit:
-            replaced = replaced_act(person)
-            if replaced is None:
-                decided = await person.deliberate(model=model, step=turn.step)
-                return outcome(
-                    status="acted",
-                    queued_s=decided.queued_s,
-                    slot_s=decided.slot_s,
-                    usage=decided.usage,
-                    deliberation=decided,
-                    actions=decided.reply.actions,
-                )
-            before: Usage = person.usage
-            queued_s = 0.0
-            person.pop_latest_actions()  # what was done before is none of this turn
-            try:
-                if inspect.iscoroutinefunction(replaced):
-                    await replaced()
-                else:
-                    queued_s = await workers.call(replaced)
-            finally:
-                actions = tuple(person.pop_latest_actions())  # where it failed, nobody gets to hear of them
-            return outcome(status="acted", queued_s=queued_s, usage=person.usage - before, actions=actions)
+        with waits.noted():
+            async with limit:
+                return outcome(status="acted", **await _acted(turn, model, workers))
     except Exception as error:
         if not limit.expired:
             return outcome(status="failed", error=error)
         what = f"{person.name} was not done in step {turn.step} within {limit_s:g} s (TURN_TIMEOUT)"
         return outcome(status="timed out", error=TimeoutError(f"{what}; raise the setting, or find out what is slow"))
+
+
+async def _acted(turn: Turn, model: ChatModel | None, workers: Workers) -> dict[str, Any]:
+    person, replaced = turn.person, replaced_act(turn.person)
+    if replaced is None:
+        decided = await person.deliberate(model=model, step=turn.step)
+        return {
+            "queued_s": decided.queued_s,
+            "slot_s": decided.slot_s,
+            "usage": decided.usage,
+            "deliberation": decided,
+            "actions": decided.reply.actions,
+        }
+    before: Usage = person.usage
+    person.pop_latest_actions()  # what was done before is none of this turn
+    try:
+        if inspect.iscoroutinefunction(replaced):
+            await replaced()
+        else:
+            await workers.call(replaced)
+    finally:
+        actions = tuple(person.pop_latest_actions())  # where it failed, nobody gets to hear of them
+    return {"usage": person.usage - before, "actions": actions}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from tinytroupe.llm.usage import Usage
+from tinytroupe.llm.waiting import Waits
 
 if TYPE_CHECKING:
     from tinytroupe.agent.action import Action
@@ -28,12 +29,15 @@ class Turn:
         The world's step, from 0.
     waited_for
         See `TurnOutcome`.
+    waits
+        How long its calls have waited so far.
     """
 
     person: TinyPerson
     index: int
     step: int
     waited_for: str = ""
+    waits: Waits = field(default_factory=Waits, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ class TurnOutcome:
     deliberation
         What the person decided, to be committed; None where nothing is to be committed.
     started_s, finished_s
-        On the clock of the run.
-    queued_s
-        Part of that spent waiting for a slot or a rate limit, as far as it is known: of a turn that failed, it is not.
+        On the clock of the run; it starts when it could have begun.
+    queued_s, backoff_s
+        Parts of that spent waiting for a place among the workers, a slot or a rate limit, and for the next attempt of
+        a call, whatever became of the turn.
     usage
         Calls and tokens of the turn, of a failed one, too, and of a summary of memories that was made beside it.
     error
@@ -73,6 +78,7 @@ class TurnOutcome:
     started_s: float
     finished_s: float
     queued_s: float = 0.0
+    backoff_s: float = 0.0
     usage: Usage = Usage()
     deliberation: Deliberation | None = None
     actions: tuple[Action, ...] = ()
@@ -87,12 +93,12 @@ class TurnOutcome:
 
     @property
     def busy_s(self) -> float:
-        """Seconds from start to end without waiting for a slot."""
-        return max(0.0, self.elapsed_s - self.queued_s)
+        """Seconds in which a model worked for it, or it computed: without waiting for a slot or the next attempt."""
+        return max(0.0, self.elapsed_s - self.queued_s - self.backoff_s)
 
     @property
     def occupied_s(self) -> float:
-        """Seconds that it took up a slot for certain; 0 of a turn that failed: it may have waited all the time."""
+        """Seconds that it took up a slot for certain; 0 of a turn that failed: it may have computed all the time."""
         if self.slot_s is not None:
             return self.slot_s
         return self.busy_s if self.status == "acted" else 0.0

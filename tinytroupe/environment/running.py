@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tinytroupe.world")
 
-FINISHING_S = 0.5
+FINISHING_S = 0.4
 """Seconds that faculties and tools at work have left to finish when a run is cancelled, so that no turn is half."""
 
 

@@ -14,6 +14,7 @@ from tinytroupe.llm.leases import LeaseSource
 from tinytroupe.llm.limits import ROUND_S, START, Bucket, Control, told_by
 from tinytroupe.llm.lines import Lines
 from tinytroupe.llm.model import ModelError
+from tinytroupe.llm.waiting import during
 
 COOL_DOWN_S = 1.0
 """Pause of all sending after a 429 without Retry-After, seconds."""
@@ -81,7 +82,8 @@ class Slot:
         gate = self._gate
         loop = gate._bind()
         if not gate._try_admit(self, loop):
-            await gate._queue(self, loop)
+            with during("queued"):
+                await gate._queue(self, loop)
         self._loop = loop
         return self
 

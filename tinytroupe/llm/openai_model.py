@@ -22,6 +22,7 @@ from tinytroupe.llm.model import ChatReply, ChatRequest, ModelError
 from tinytroupe.llm.request import PLAIN, STRICT, request_body
 from tinytroupe.llm.retry import retry_after_s, retry_delay_s
 from tinytroupe.llm.transport import HTTP_CLIENTS, SHARD_CONNECTIONS, Shards, certificates, http_client, http_library
+from tinytroupe.llm.waiting import during
 from tinytroupe.runtime.deadline import within
 from tinytroupe.runtime.portal import at_loop_close
 from tinytroupe.runtime.randomness import generator
@@ -222,7 +223,7 @@ class OpenAIModel:
                 started_s = loop.time()
                 try:
                     # The client's own time-outs are for each part of it: a body that drips would take for ever.
-                    with connection.clients.one() as client:
+                    with during("answered"), connection.clients.one() as client:
                         async with within(config_manager.get("timeout")):
                             result, tokens, headers = await send(client, schema_level)
                 except Exception as error:
@@ -248,7 +249,8 @@ class OpenAIModel:
             if delay_s is None:
                 raise failure
             logger.info("attempt %d of %d failed, next in %.2f s: %s", attempt, attempts, delay_s, failure)
-            await asyncio.sleep(delay_s)
+            with during("backoff"):
+                await asyncio.sleep(delay_s)
 
     def _delay_s(self, failure: ModelError, attempt: int, request: ChatRequest) -> float | None:
         headers, origin = headers_of(failure), request.origin

@@ -36,6 +36,8 @@ async def to_its_end(work: Coroutine[Any, Any, T], grace_s: float) -> T:
             await asyncio.wait([task], timeout=grace_s)
         finally:  # also where it is cancelled again meanwhile
             await end([task])
+            if not task.cancelled():
+                task.exception()  # seen: the cancellation is what is raised
         raise
 
 

@@ -32,6 +32,7 @@ KEYS = {
     "elapsed_s",
     "busy_s",
     "queued_s",
+    "backoff_s",
     "lower_bound_s",
     "efficiency",
     "stall_share",

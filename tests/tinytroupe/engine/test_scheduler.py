@@ -202,7 +202,7 @@ def test_who_never_got_a_slot_was_queued_and_not_busy():
     stage = Stage(2.0, 2.0, 2.0, 2.0)
     outcomes = stage.run(ParallelScheduler(), timeout_s=5.0, slots=1)
     assert [outcome.status for outcome in outcomes] == ["acted", "acted", "timed out", "timed out"]
-    assert [(outcome.busy_s, outcome.queued_s) for outcome in outcomes[2:]] == [(1.0, 0.0), (0.0, 5.0)]
+    assert [(outcome.busy_s, outcome.queued_s) for outcome in outcomes[2:]] == [(1.0, 4.0), (0.0, 5.0)]
     assert "had not begun" in str(outcomes[3].error)
     assert sum(outcome.busy_s for outcome in outcomes) <= stage.elapsed_s == 5.0
 

@@ -135,7 +135,9 @@ def test_a_cancelled_run_leaves_no_turn_half(graph, seed, cancelled_s, takes_s, 
         await asyncio.wait([run], timeout=cancelled_s)
         run.cancel()
         await asyncio.wait([run])
-        assert asyncio.get_running_loop().time() - cancelled_s <= takes_s
+        assert (
+            asyncio.get_running_loop().time() - cancelled_s <= 2 * takes_s
+        )  # those at work, and those whose turn is completed after them
         assert len(asyncio.all_tasks()) == 1
 
     with VirtualClock() as clock, use_clock(clock), MockLLM(seed=seed, latency=LogNormal(1.0, 1.0)) as llm:
@@ -184,7 +186,7 @@ def test_who_is_at_work_with_a_tool_may_finish_but_not_for_ever(how, caplog):
         world = TinySocialNetwork("Net", people, model=DirectModel(llm))
         with caplog.at_level("WARNING", "tinytroupe"):
             clock.run(main(world))
-        assert clock.now() == pytest.approx(decided_s + 0.2 + 0.5)
+        assert clock.now() == pytest.approx(decided_s + 0.2 + 0.4)
     assert quick.written == [("P0", "P0 in step 0")]
     assert endless.written == []
     cut_off = [record.getMessage() for record in caplog.records if "cut off" in record.getMessage()]
