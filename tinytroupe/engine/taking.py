@@ -154,7 +154,7 @@ async def take_turn(turn: Turn, model: ChatModel | None, workers: Workers) -> Tu
     limit_s = config_manager.get("turn_timeout")
     limit = within(limit_s)
     try:
-        with waits.noted():
+        with waits:
             async with limit:
                 return outcome(status="acted", **await _acted(turn, model, workers))
     except Exception as error:

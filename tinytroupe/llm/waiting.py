@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Literal
 
 Stage = Literal["queued", "answered", "backoff"]
@@ -13,7 +12,7 @@ Stage = Literal["queued", "answered", "backoff"]
 
 
 class Waits:
-    """How long a turn has waited for its calls to be sent.
+    """How long a turn has waited for its calls to be sent: those made in its ``with`` block.
 
     It waits while one of its calls waits and none is being answered: calls side by side are not counted twice.
 
@@ -25,44 +24,58 @@ class Waits:
         Seconds in which it waited for the next attempt of a call, and for nothing else.
     """
 
-    __slots__ = ("_calls", "_since_s", "backoff_s", "queued_s")
+    __slots__ = ("_answered", "_backoff", "_queued", "_since_s", "_token", "backoff_s", "queued_s")
 
     def __init__(self) -> None:
         self.queued_s = self.backoff_s = self._since_s = 0.0
-        self._calls = {"queued": 0, "answered": 0, "backoff": 0}
+        self._queued = self._answered = self._backoff = 0
+        self._token: Token[Waits | None] | None = None
 
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Take in whatever calls made in the ``with`` block do."""
-        token = _waits.set(self)
-        try:
-            yield
-        finally:
+    def __enter__(self) -> Waits:
+        self._token = _waits.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        token, self._token = self._token, None
+        if token is not None:
             _waits.reset(token)
 
     def _change(self, stage: Stage, by: int) -> None:
-        now_s, calls = asyncio.get_running_loop().time(), self._calls
-        if not calls["answered"]:
-            if calls["queued"]:
+        now_s = asyncio.get_running_loop().time()
+        if self._answered == 0:
+            if self._queued:
                 self.queued_s += now_s - self._since_s
-            elif calls["backoff"]:
+            elif self._backoff:
                 self.backoff_s += now_s - self._since_s
         self._since_s = now_s
-        calls[stage] += by
+        if stage == "answered":
+            self._answered += by
+        elif stage == "queued":
+            self._queued += by
+        else:
+            self._backoff += by
 
 
 _waits: ContextVar[Waits | None] = ContextVar("tinytroupe_waits", default=None)
 
 
-@contextmanager
-def during(stage: Stage) -> Iterator[None]:
-    """Say that a call is in this stage, for the length of a ``with`` block."""
-    waits = _waits.get()
-    if waits is None:
-        yield
-        return
-    waits._change(stage, 1)
-    try:
-        yield
-    finally:
-        waits._change(stage, -1)
+class during:
+    """Say that a call is in a stage, for the length of a ``with`` block; a class, since every call goes through it."""
+
+    __slots__ = ("_stage", "_waits")
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage: Stage = stage
+        self._waits = _waits.get()
+
+    def __enter__(self) -> None:
+        if self._waits is not None:
+            self._waits._change(self._stage, 1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._waits is not None:
+            self._waits._change(self._stage, -1)
