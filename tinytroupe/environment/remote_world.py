@@ -207,15 +207,17 @@ def check(world: TinyWorld) -> None:
 def live(sent: bytes, options: RunOptions, settings: Mapping[str, Any], leases: LeaseSource | None) -> bytes:
     """Live through a world that was packed, in the process that this is called in; returns a `Lived`, pickled."""
     state: WorldState = pickle.loads(sent)
-    with config_manager.override(**settings), WallClock() as clock, use_clock(clock):
+    with config_manager.override(**settings), WallClock() as clock, use_clock(clock), use_leases(leases):
         world = state.world()
         actions, error = None, None
         try:
-            if leases is None:
-                actions = _run(world, options)
-            else:
-                with use_leases(leases):
-                    actions = _run(world, options)
+            actions = world.run(
+                options.steps,
+                options.timedelta_per_step,
+                options.return_actions,
+                parallelize=options.parallelize,
+                scheduler=options.scheduler,
+            )
         except Exception as failure:
             error = failure
         after = WorldState.of(world, None)
@@ -223,16 +225,6 @@ def live(sent: bytes, options: RunOptions, settings: Mapping[str, Any], leases: 
     errors = () if error is None else tuple(map(portable, _chain(error)))
     story = "" if error is None else "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return pickle.dumps(Lived(after, actions, errors, story), _PROTOCOL)
-
-
-def _run(world: TinyWorld, options: RunOptions) -> list[dict[str, list[Action]]] | None:
-    return world.run(
-        options.steps,
-        options.timedelta_per_step,
-        options.return_actions,
-        parallelize=options.parallelize,
-        scheduler=options.scheduler,
-    )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -313,8 +313,8 @@ def current_leases() -> LeaseSource | None:
 
 
 @contextmanager
-def use_leases(source: LeaseSource) -> Iterator[LeaseSource]:
-    """Take calls out of leases inside the ``with`` block, in place of limits of this process's own.
+def use_leases(source: LeaseSource | None) -> Iterator[LeaseSource | None]:
+    """Take calls out of leases inside the ``with`` block, in place of limits of this process's own; None: do not.
 
     ``REQUESTS_PER_MINUTE`` and ``TOKENS_PER_MINUTE`` are then the source's matter.
     """

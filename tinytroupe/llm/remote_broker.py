@@ -40,6 +40,8 @@ def broker_on(
 ) -> Iterator[RemoteBroker | None]:
     """Keep one broker on the cluster inside the ``with`` block; None where nothing is limited.
 
+    It lives on the driver's own machine where it can: that one's loss ends everything anyway.
+
     Parameters
     ----------
     ray
@@ -50,7 +52,11 @@ def broker_on(
     if rpm is None and tpm is None:
         yield None
         return
-    actor = ray.remote(Broker).options(num_cpus=0, max_concurrency=_AT_ONCE).remote(rpm, tpm, slice_s)
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=True
+    )
+    options = {"num_cpus": 0, "max_concurrency": _AT_ONCE, "scheduling_strategy": here}
+    actor = ray.remote(Broker).options(**options).remote(rpm, tpm, slice_s)
     try:
         yield RemoteBroker(actor)
     finally:

@@ -17,6 +17,7 @@ from tinytroupe.environment.shards.exchange import Inbox, LeftOut, Outbox, Settl
 from tinytroupe.environment.shards.shard import Shard
 from tinytroupe.llm import model_in_use
 from tinytroupe.llm.journal import Mode, use_journal
+from tinytroupe.llm.leases import LeaseSource, use_leases
 from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals, reaches
 
 _PROTOCOL = 5
@@ -42,6 +43,8 @@ class HostSpec:
         Mode of the run's journal.
     must_be_shared
         Whether a directory that is not the driver's is an error.
+    leases
+        Where leave to send comes from; None: nothing is limited for all shards together.
     """
 
     settings: Mapping[str, Any] | None
@@ -51,12 +54,20 @@ class HostSpec:
     earlier: Path | None
     mode: Mode
     must_be_shared: bool
+    leases: LeaseSource | None = None
 
     @classmethod
-    def of(cls, journals: ShardJournals, shard: int, settings: Mapping[str, Any], mark: str) -> HostSpec:
+    def of(
+        cls,
+        journals: ShardJournals,
+        shard: int,
+        settings: Mapping[str, Any],
+        mark: str,
+        leases: LeaseSource | None = None,
+    ) -> HostSpec:
         """Return what the host of a shard begins with."""
         where = (journals.directory, mark, journals.path(shard), journals.earlier)
-        return cls(settings, *where, journals.mode, journals.must_be_shared)
+        return cls(settings, *where, journals.mode, journals.must_be_shared, leases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,7 @@ class Host:
         self._reaches = reaches(spec.directory, spec.mark)
         self._journal = ShardJournal(spec.journal, spec.earlier, spec.mode)
         self._shard = Shard(pickle.loads(shard))
+        self._leases = spec.leases
         self._busy = asyncio.Lock()
         self._begun = 0
         self._counted = (0, 0)
@@ -122,7 +134,7 @@ class Host:
         """Go through step `number` of the run, counted from 1; see `Shard.step`."""
         async with self._busy:
             self._begun = number
-            with use_journal(self._journal):
+            with use_journal(self._journal), use_leases(self._leases):
                 outbox = await self._shard.step(pickle.loads(sent))
             outbox.hits = self._journal.hits - self._counted[0]
             outbox.misses = self._journal.misses - self._counted[1]
@@ -164,7 +176,7 @@ class Host:
             As of `Shard.snapshot`.
         """
         async with self._busy:
-            with use_journal(self._journal):
+            with use_journal(self._journal), use_leases(self._leases):
                 if number > self._begun:
                     self._begun = number
                     if (before := pickle.loads(last)) is not None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from tinytroupe.environment.shards.exchange import Inbox, Outbox, Settlement, Sh
 from tinytroupe.environment.shards.host import Host, HostSpec, LostHistoryError, Past, digest_of, pack, unpacked
 from tinytroupe.llm import current_model
 from tinytroupe.llm.journal import current_journal
+from tinytroupe.llm.remote_broker import broker_on
 from tinytroupe.llm.shard_journal import ShardJournals
 from tinytroupe.runtime.clock import VirtualEventLoop
 from tinytroupe.runtime.cluster import connected, ray_exceptions
@@ -95,6 +96,7 @@ class RayBackend:
         }
         self._tenants: list[_Tenant] = []
         self._connection: AbstractContextManager[Any] | None = None
+        self._limits = ExitStack()
         self._journals: ShardJournals | None = None
         self._lost: tuple[type[BaseException], ...] = ()
         self._ray: Any = None
@@ -124,10 +126,13 @@ class RayBackend:
         mark = await asyncio.to_thread(self._journals.open)
         self._hosts = self._ray.remote(Host)
         settings = config_manager.as_dict()
+        leases = self._limits.enter_context(
+            broker_on(self._ray, settings["requests_per_minute"], settings["tokens_per_minute"])
+        )
         for given in specs:
             spec = replace(given, model=given.model or current_model())
             base = self._ray.put(self._packed(spec))
-            host = HostSpec.of(self._journals, spec.shard, settings, mark)
+            host = HostSpec.of(self._journals, spec.shard, settings, mark, leases)
             tenant = _Tenant(replace(spec, lives=()), base, host, None, self._restarts)
             tenant.actor = self._new_actor(tenant)
             self._tenants.append(tenant)
@@ -170,6 +175,7 @@ class RayBackend:
             if self._journals is not None:
                 await asyncio.to_thread(self._journals.gather)
         finally:
+            self._limits.close()
             await asyncio.to_thread(connection.__exit__, None, None, None)
 
     # ------------------------------------------------------------------ within

@@ -247,3 +247,22 @@ def test_without_a_restart_left_everything_up_to_the_last_committed_step_is_kept
     _, _, error = lived_on(tmp_path / "parts", again, backend=backend(), shards=2, **unsummarised)
     assert error is None
     assert not again.asked.keys() & (town.asked.keys() - {key for key in town.asked if key[1] == "P5"})
+
+
+@pytest.mark.usefixtures("cluster")
+def test_four_shards_keep_one_limit_on_requests():
+    arrived = []
+
+    def note(call):
+        arrived.append(time.monotonic())
+        return {"actions": [{"type": "DONE", "content": "", "target": ""}], "cognitive_state": {}}
+
+    mock = MockLLM(prompt_cache=False)
+    mock.when(endpoint="chat").reply(note)
+    world = TinySocialNetwork("Limited", [TinyPerson(f"Limited {number}") for number in range(20)], show=False)
+    with mock.serve() as server, config_manager.override(base_url=server.base_url, requests_per_minute=600):
+        world.run(2, backend=backend(), shards=4)
+    assert world.get_parallel_metrics()["shard_steps"] == 8
+    assert len(arrived) == 40
+    # Twenty at once, ten a second: call by call it can be later than that, and never earlier.
+    assert max((number - 20) / 10 - (at - min(arrived)) for number, at in enumerate(sorted(arrived), 1)) <= 0.5
