@@ -51,17 +51,17 @@ def cause_of(metric: str, now: By, before: By, steps: By | None = None, steps_be
     more = _increases(amounts, stored or {})
     parts = ["more by " + _listed(more)] if more else []
     known = (steps_before or {}).get(metric)
-    more = _increases((steps or {}).get(metric, {}), known) if known else []
+    more = _increases((steps or {}).get(metric, {}), known, ":") if known else []
     if more:
         parts.append(("" if parts else "more ") + ("in step " if len(more) == 1 else "in steps ") + _listed(more))
     return ", ".join(parts)
 
 
-def _increases(now: Mapping[str, int], before: Mapping[str, int]) -> list[str]:
-    """Return what has grown, the most first."""
+def _increases(now: Mapping[str, int], before: Mapping[str, int], mark: str = "") -> list[str]:
+    """Return what has grown, the most first; `mark` parts a name that is a number from the amounts."""
     more = {name: amount - before.get(name, 0) for name, amount in now.items() if amount > before.get(name, 0)}
     ranked = sorted(more, key=lambda name: (-more[name], len(name), name))
-    return [f"{name} {before.get(name, 0)} → {now[name]} (+{more[name]})" for name in ranked]
+    return [f"{name}{mark} {before.get(name, 0)} → {now[name]} (+{more[name]})" for name in ranked]
 
 
 def _listed(parts: list[str]) -> str:

@@ -221,6 +221,11 @@ class Gate:
             self.errors.append(f"{record.nodeid}: {verdict.metric.name} regressed, {note}")
 
     @property
+    def told(self) -> frozenset[str]:
+        """Ids of the tests that failed with a message of their own."""
+        return frozenset(map(self._perf_id, self._reasons))
+
+    @property
     def too_busy(self) -> list[str]:
         """Ids of the tests whose times were neither judged nor kept, because others had the cores."""
         notes = (TOO_BUSY, NOT_KEPT)
@@ -277,7 +282,7 @@ class Gate:
             return ["nothing was measured: no test marked perf was collected; check the paths given, and the markers"]
         if self.settings.update or not self.collected.tests or not self.baselines.empty:
             return []
-        where = f"{relative(self.settings.baseline_dir, self.config.rootpath)} (--perf-baseline-dir)"
+        where = f"{self.settings.baseline_dir} (--perf-baseline-dir)"
         return [f"nothing was held against a baseline: there is none in {where}; check it, or run with --perf-update"]
 
     def _write_reports(self) -> None:
@@ -301,11 +306,13 @@ class Gate:
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """Return the first line of why a test failed, or the beginning of it."""
+    """Return the first line of why a test failed, of a traceback the first that says so, or the beginning of it."""
     crash = getattr(report.longrepr, "reprcrash", None)
     # Not `longreprtext`, which begins with the name of the worker.
     text = str(report.longrepr if crash is None else crash.message).removeprefix("Failed: ")
-    return next((line.strip() for line in text.splitlines() if line.strip()), report.outcome)[:REASON_LENGTH]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line[1:].strip() for line in lines if line.startswith("E  ")]
+    return next(iter(told or lines), report.outcome)[:REASON_LENGTH]
 
 
 def relative(path: PurePath, root: PurePath) -> str:

@@ -173,7 +173,7 @@ def _check(nodeid: str, args: tuple[object, ...], kwargs: Mapping[str, object]) 
         raise MarkerError(f"{nodeid}: @pytest.mark.perf takes keywords only, not {args[0]!r}; known: {_known()}")
     for name, value in kwargs.items():
         if name not in KEYWORDS:
-            raise MarkerError(f"{nodeid}: @pytest.mark.perf has no keyword {name!r}{_nearest(name)}; known: {_known()}")
+            raise MarkerError(f"{nodeid}: @pytest.mark.perf has no keyword {name!r}; {_nearest(name)}")
         problem = _problem(name, value)
         if problem:
             raise MarkerError(f"{nodeid}: @pytest.mark.perf({name}={value!r}): {problem}")
@@ -224,7 +224,7 @@ def _nearest(name: str) -> str:
     bound, rest = name[:4], name[4:]
     whole = [known for known in LIMITS if rest and known[:4] == bound and rest in known]
     close = sorted(whole, key=len)[:1] or get_close_matches(name, KEYWORDS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"did you mean {close[0]!r}?" if close else f"known: {_known()}"
 
 
 def _known() -> str:

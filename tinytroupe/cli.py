@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from tinytroupe._version import __version__
+from tinytroupe.llm.model import ModelError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 well, 1 a floor was missed, 2 wrong use, 130 interrupted."""
+    """Run the command and return its exit status: 0 well, 1 a floor missed, 2 wrong use or no model, 130 stopped."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModelError) as error:
         parser.exit(2, f"tinytroupe: {error}\n")
 
 

@@ -97,8 +97,8 @@ class Heap:
         most = ", ".join(f"{site.place} ({site.mb:.3g} MB)" for site in self._sites[:_NAMED])
         why = ", and too many blocks later on to look again" if self._too_many else ""
         return [
-            f"heap_mb: most by {most}, when {self._sites_mb:.3g} MB of {self._peak / MB:.3g} were held "
-            f"(looked at where steps and the call end{why})"
+            f"heap_mb: most by {most}, of {self._sites_mb:.3g} MB held at the end of a step or of the call "
+            f"(the peak, {self._peak / MB:.3g} MB, lies between{why})"
         ]
 
     def _stepped(self) -> None:

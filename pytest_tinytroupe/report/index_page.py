@@ -28,7 +28,7 @@ TIERS = (
     (
         "heap",
         "tracemalloc, in a pass of its own because it slows the code down.",
-        "±2 %, for one Python version and platform.",
+        "±2 %, at least 64 KiB, for one Python version and platform.",
     ),
     (
         "ratio",

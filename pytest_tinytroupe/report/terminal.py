@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.records import TestRecord, Verdict
 from pytest_tinytroupe.report.github import error_lines, on_github
-from pytest_tinytroupe.report.text import HEADINGS, align, headline, row
+from pytest_tinytroupe.report.text import HEADINGS, align, headline, row, wrapped
 from pytest_tinytroupe.verdict import worst_first
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def write_summary(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     full = [record for record in gate.records if verbosity > 0 or _changed(record)]
     full.sort(key=lambda record: record.outcome == "passed")  # stable: else by id
     if full:
-        _write_tables(terminal, full, verbosity)
+        # What a failure's own message says further up is not said twice.
+        told = gate.told if terminal.config.getoption("tbstyle") != "no" else frozenset()
+        _write_tables(terminal, full, verbosity, told)
     if verbosity >= 0:
         for record in gate.records:
             if record not in full:
@@ -54,7 +56,9 @@ def _changed(record: TestRecord) -> bool:
     return record.attention or any(verdict.status == "improved" for verdict in record.verdicts)
 
 
-def _write_tables(terminal: pytest.TerminalReporter, records: Sequence[TestRecord], verbosity: int) -> None:
+def _write_tables(
+    terminal: pytest.TerminalReporter, records: Sequence[TestRecord], verbosity: int, told: Collection[str]
+) -> None:
     shown = [_shown(record, verbosity) for record in records]
     rows = [row(verdict) for verdicts in shown for verdict in verdicts]
     headings, *cells = [f"  {line}" for line in align([HEADINGS, *rows])]
@@ -66,7 +70,7 @@ def _write_tables(terminal: pytest.TerminalReporter, records: Sequence[TestRecor
         terminal.write_line(record.nodeid + ("" if record.outcome == "passed" else f"  [{record.outcome}]"), **colour)
         for verdict in verdicts:
             terminal.write_line(next(rest), **COLOURS.get(verdict.status, {}))
-            if verdict.note and verdict.failed:
+            if verdict.note and verdict.failed and record.nodeid not in told:
                 _write_note(terminal, verdict.note)
         if record.attention and not record.verdicts:
             for reason in record.notes[:1]:
@@ -74,11 +78,8 @@ def _write_tables(terminal: pytest.TerminalReporter, records: Sequence[TestRecor
 
 
 def _write_note(terminal: pytest.TerminalReporter, text: str) -> None:
-    """Write a remark below its row, in as many lines as the terminal needs; a path is never broken in two."""
-    from textwrap import wrap
-
-    for line in wrap(text, max(_width() - 4, 20), break_long_words=False, break_on_hyphens=False):
-        terminal.write_line(f"    {line}")
+    """Write a remark below its row, in as many lines as the terminal needs."""
+    terminal.write_line(wrapped(text, max(_width(), 24), indent="    "))
 
 
 def _shown(record: TestRecord, verbosity: int) -> list[Verdict]:
@@ -158,8 +159,9 @@ def _write_unused(terminal: pytest.TerminalReporter, gate: Gate) -> None:
     if not unused:
         return
     colour = {"red": True, "bold": True} if gate.settings.strict else {"yellow": True}
+    word = "ERROR: " if gate.settings.strict else ""
     count = "1 baseline is" if len(unused) == 1 else f"{len(unused)} baselines are"
-    terminal.write_line(f"{count} used by no test; remove with: {gate.settings.command.pruning()}", **colour)
+    terminal.write_line(f"{word}{count} used by no test; remove with: {gate.settings.command.pruning()}", **colour)
     for nodeid in unused[:UNUSED_LIMIT]:
         terminal.write_line(f"  {nodeid}")
     if len(unused) > UNUSED_LIMIT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from pytest_tinytroupe.command_line import CommandLine
 from pytest_tinytroupe.metrics import CATALOGUE
@@ -12,6 +13,10 @@ from pytest_tinytroupe.settings import Update
 Row = Sequence[str]
 
 HEADINGS = ("metric", "measured", "baseline", "change", "limit", "verdict")
+
+
+WIDTH = 80
+"""What is prose in a failure's message is broken here: not at the terminal's edge, which a worker does not see."""
 
 
 def number(value: float | None, unit: str = "", digits: int = 6) -> str:
@@ -107,23 +112,32 @@ def failure_message(
     if not failing:
         return f"perf: {problem}"
     others = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
-    lines = [f"perf: {summary_of(failing[0])}{others}", "", *align([HEADINGS, *map(row, failing)])]
-    lines += [f"{verdict.metric.name}: {verdict.note}" for verdict in failing if verdict.note]
-    if problem:
-        lines.append(problem)
-    lines.append("")
-    if all(verdict.status == "no baseline" for verdict in failing):
+    lines = [f"perf: {summary_of(failing[0])}{others}", ""]
+    if all(verdict.status == "no baseline" for verdict in failing):  # a table of what there is not says nothing
         lines.append(
             "Without a baseline there is nothing to hold it against, and CI is set. Run and commit: "
             + command.accepting([nodeid], "--perf-update-new")
         )
-    elif all(acceptable(verdict) for verdict in failing):
+        return "\n".join(lines)
+    lines += align([HEADINGS, *map(row, failing)])
+    lines += [wrapped(f"{verdict.metric.name}: {verdict.note}") for verdict in failing if verdict.note]
+    if problem:
+        lines.append(problem)
+    lines.append("")
+    if all(acceptable(verdict) for verdict in failing):
         lines.append(f"If this is meant, make it the baseline: {command.accepting([nodeid])}")
     else:
         lines.append(
             "If this is meant, change the limit in the test's perf marker; --perf-update does not lift limits."
         )
     return "\n".join(lines)
+
+
+def wrapped(text: str, width: int = WIDTH, indent: str = "", rest: str = "    ") -> str:
+    """Break a remark into lines; a path is never broken in two."""
+    return fill(
+        text, width, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def acceptable(verdict: Verdict) -> bool:

@@ -108,5 +108,5 @@ def _about_script(script: Path, arguments: list[str]) -> list[str]:
     return [f"{script.name} has no option {option}" for option in given if f'"{option}"' not in source]
 
 
-SCRIPTS_OF_READERS = {"cafe.py", "market.py"}
+SCRIPTS_OF_READERS = {"cafe.py", "market.py", "record.py"}
 """What tutorials have their readers write."""

@@ -234,5 +234,6 @@ def test_junit_has_the_message(project):
     run(project, 10, "--perf-update")
     run(project, 11, "--junitxml=junit.xml")
     text = (project.path / "junit.xml").read_text()
-    assert "llm_calls regressed: 11, baseline 10" in text
+    assert 'message="Failed: perf: llm_calls regressed: 11, baseline 10 (+10.0 %)"' in text  # the first line
+    assert "If this is meant, make it the baseline" in text
     assert 'failures="1"' in text

@@ -115,7 +115,7 @@ def test_cost_is_limited(pytester):
     [
         (["no-such-model"], "cost_usd: no price is known for the model 'no-such-model'*"),
         (["gpt-4o", "gpt-4o-mini"], "cost_usd: several models were asked (gpt-4o, gpt-4o-mini)*"),
-        (["gpt-4o"] * 101, "cost_usd: only the last * of 101 calls are remembered*max_count = 101*"),
+        (["gpt-4o"] * 101, "cost_usd: only the last * of 101 calls are remembered*"),
         ([], "cost_usd: no model was watched*"),
     ],
     ids=["unknown", "several", "many", "none"],

@@ -288,6 +288,18 @@ def test_remarks_fit_the_terminal(pytester, monkeypatch, columns):
     assert any(line.startswith("    more by ") for line in lines)
     table = lines[: lines.index("")]
     assert [line for line in table if len(line) > columns] == []
+    # Where the failure's own message is shown it says who is behind it, and nothing says it once more.
+    result = run(pytester)
+    start = next(i for i, line in enumerate(result.outlines) if line.startswith("metric "))
+    message = result.outlines[start : result.outlines.index("", start)]
+    assert any(line.startswith("tokens: more by ") for line in message)
+    assert [line for line in message if len(line) > 80] == []
+    result.stdout.no_fnmatch_line("    more by *")
+
+
+def test_the_reason_of_a_missing_fixture_is_its_name(pytester):
+    pytester.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(mockllm): pass")
+    run(pytester).stdout.fnmatch_lines(["test_it.py::test_it  [[]error]", "    fixture 'mockllm' not found"])
 
 
 def test_annotations_of_tests_that_were_not_judged(pytester, monkeypatch):

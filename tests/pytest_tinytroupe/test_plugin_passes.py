@@ -389,7 +389,7 @@ def test_a_regression_names_the_person_and_the_step(pytester):
     run(pytester, "--perf-update").assert_outcomes(passed=1)
     pytester.makepyfile(test_it=source.format(more="world.remove_agent(world.agents[0]); world.run(1)"))
     result = run(pytester)
-    result.stdout.fnmatch_lines(["llm_calls: more by * 2 → 3 (+1), in step 3 0 → 1 (+1)"])
+    result.stdout.fnmatch_lines(["llm_calls: more by * 2 → 3 (+1), in step 3: 0 → 1 (+1)"])
 
 
 def test_a_clock_that_stood_still_measured_nothing(pytester):

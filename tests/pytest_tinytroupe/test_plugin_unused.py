@@ -84,6 +84,7 @@ def test_unused_baselines_are_named_fail_when_strict_and_go_when_pruned(project,
     result = run(project, "--perf-strict", *xdist)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert unused(result) == expected
+    result.stdout.fnmatch_lines(["ERROR: 2 baselines are used by no test; *"])
     result = run(project, "--perf-strict", "--perf-prune", *xdist)
     assert result.ret == 0
     assert sorted(stored(project)) == ["test_a[1]"]
@@ -195,7 +196,8 @@ def test_a_missing_baseline_fails_in_continuous_integration(pytester, monkeypatc
     result.assert_outcomes(passed=1 if fails else 2, failed=1 if fails else 0)
     if fails:
         result.stdout.fnmatch_lines(
-            ["perf: heap_mb has no baseline: * (and 1 more)", "*Run and commit: pytest --perf --perf-update-new *"]
+            ["perf: heap_mb has no baseline: * (and 1 more)", "", "*Run and commit: pytest --perf --perf-update-new *"],
+            consecutive=True,
         )
     for option in ("--perf-update-new", "--perf-update"):
         run(pytester, option).assert_outcomes(passed=2)

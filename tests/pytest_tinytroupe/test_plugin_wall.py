@@ -94,7 +94,7 @@ def test_the_life_of_a_baseline_of_times(pytester, machine, monkeypatch):
     result.stdout.fnmatch_lines(
         [
             "perf: cpu_s regressed: 1.* s, baseline 1* s (+2?.? %)",
-            "cpu_s: confirmed by 3 fresh processes (p = *; times judged in this session: 1)",
+            "cpu_s: confirmed by 3 fresh processes (p = *",
             "If this is meant, make it the baseline: pytest --perf --perf-update * test_it.py::test_it",
         ]
     )

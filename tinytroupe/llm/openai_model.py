@@ -321,8 +321,8 @@ class OpenAIModel:
                 client = openai.AsyncOpenAI(**options, base_url=base_url)
         except openai.OpenAIError as error:
             raise ModelError(
-                f"no client could be made: {error} "
-                "Set OPENAI_API_KEY, or answer offline with tinytroupe.testing.MockLLM (fixture mock_llm)."
+                "no client could be made; set OPENAI_API_KEY, or answer offline with tinytroupe.testing.MockLLM "
+                f"(fixture mock_llm): {error}"
             ) from error
         # The client learns its platform in a worker thread during its first call. A thousand first calls at once would
         # be a thousand such hops, in an order that no seed decides.
