@@ -21,6 +21,8 @@ from datetime import timedelta
 from itertools import pairwise
 from statistics import median
 
+import psutil
+
 from tinytroupe import TinyPerson, TinySocialNetwork, config_manager
 from tinytroupe.agent.life import Tables, life_of
 from tinytroupe.monitoring import rss_bytes
@@ -140,11 +142,12 @@ def memory_of_a_person(people, memories):
 def far(people, steps, **options):
     """Print how long many people take, and what memory each step adds."""
     world = world_of(people)
-    resident = []
+    resident, hosts = [], []
     told = world._metrics.add
 
     def add(*args, **details):
         resident.append(rss_bytes() / 2**20)
+        hosts[:] = hosts_mb()
         told(*args, **details)
 
     world._metrics.add = add
@@ -157,7 +160,15 @@ def far(people, steps, **options):
     print(
         f"  {how:32} {elapsed_s:6.1f} s ({elapsed_s / people / steps * 1e3:.2f} ms a turn); {before_mb:.0f} MB before, "
         f"{resident[0]:.0f} MB after the first step, then {', '.join(f'{each:+.1f}' for each in grown)} MB a step"
+        + (f"; {len(hosts)} actors of {median(hosts):.0f} MB each (PSS)" if hosts else "")
     )
+
+
+def hosts_mb():
+    """Return the memory of the actors, what they share divided among them."""
+    processes = psutil.process_iter(["cmdline"])
+    actors = [one for one in processes if (one.info["cmdline"] or [""])[0].startswith("ray::Host")]
+    return [one.memory_full_info().pss / 2**20 for one in actors]
 
 
 def main():
@@ -179,6 +190,9 @@ def main():
             print(
                 f"\n{people:,} people, 3 steps, direct door; target: under 5 minutes, the same memory after every step"
             )
+            config_manager.set(
+                "max_episodic_memory_size", 3
+            )  # full after a step: what grows later is not what people know
             far(people, 3)
             far(people, 3, shards=20 // min(scale, 5))
             with connected():

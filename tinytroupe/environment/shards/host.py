@@ -128,7 +128,8 @@ class Host:
         model = model_in_use(self._shard.model)
         prepare = getattr(model, "prepare", None)
         if prepare is not None:
-            await prepare()
+            with use_leases(self._leases):  # a gate is built with the limits that it is to keep
+                await prepare()
 
     async def step(self, number: int, sent: bytes) -> bytes:
         """Go through step `number` of the run, counted from 1; see `Shard.step`."""

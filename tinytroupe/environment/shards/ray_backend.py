@@ -69,7 +69,7 @@ class RayBackend:
     it began, and goes through the steps so far with its journal, which answers everything that was answered before:
     nothing on record is asked twice. Journals lie beside the one of the run (`tinytroupe.control.begin`), which takes
     them in at the end; without one, in a temporary directory. To survive a machine, they must lie on storage that all
-    machines share.
+    machines share. ``REQUESTS_PER_MINUTE`` and ``TOKENS_PER_MINUTE`` hold for all shards together.
 
     Parameters
     ----------
@@ -114,12 +114,15 @@ class RayBackend:
         """
         if isinstance(asyncio.get_running_loop(), VirtualEventLoop):
             raise ValueError("backend 'ray' runs on real time; on virtual time, take backend 'local'")
-        self._connection = connected(self._address)
+        connection = connected(self._address)
+        starting = asyncio.ensure_future(asyncio.to_thread(connection.__enter__))
         try:
-            self._ray = await asyncio.to_thread(self._connection.__enter__)
-        except BaseException:
-            self._connection = None
+            self._ray = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting  # a thread can't be stopped, and what it has started has to be ended
+            self._connection = connection
             raise
+        self._connection = connection
         exceptions = ray_exceptions()
         self._lost = (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
         self._journals = ShardJournals(current_journal())

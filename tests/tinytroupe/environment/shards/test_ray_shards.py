@@ -204,7 +204,11 @@ def deadly(cluster, tmp_path):
     cluster.add_node(**NODE, resources={"shards": 10})
 
 
-def test_a_lost_node_is_made_up_for_elsewhere_and_nothing_on_record_is_asked_again(deadly, tmp_path):
+@pytest.mark.parametrize("steps_kept", [50, 2], ids=["from the beginning", "from what was put by"])
+def test_a_lost_node_is_made_up_for_elsewhere_and_nothing_on_record_is_asked_again(
+    deadly, tmp_path, monkeypatch, steps_kept
+):
+    monkeypatch.setattr("tinytroupe.environment.shards.ray_backend.STEPS_KEPT", steps_kept)
     whole, _, _ = lived_on(tmp_path / "whole", Town(), scheduler="parallel")
     town = Town(held="P5")
     parts, simulation, error = lived_on(tmp_path / "parts", town, lambda: deadly(town), backend=backend(), shards=2)
