@@ -10,7 +10,8 @@ from tinytroupe.llm.waiting import Waits
 
 if TYPE_CHECKING:
     from tinytroupe.agent.action import Action
-    from tinytroupe.agent.tiny_person import Deliberation, TinyPerson
+    from tinytroupe.agent.deliberating import Deliberation
+    from tinytroupe.agent.tiny_person import TinyPerson
 
 Status = Literal["acted", "failed", "timed out"]
 
