@@ -175,11 +175,14 @@ async def _run_here(
     with display.one_line(f"{len(given)} worlds", options.steps * len(given)):
         tasks = [asyncio.ensure_future(one(world)) for world in given]
         try:
-            return await asyncio.gather(*tasks)
+            # Unlike `asyncio.gather` this cancels nothing: whoever is cancelled twice can't finish anything.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in tasks:  # where this very run is cancelled (Ctrl-C), none goes on unseen
+            unfinished = [task for task in tasks if not task.done()]
+            for task in unfinished:  # where this very run is cancelled (Ctrl-C), none goes on unseen
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        return [task.result() for task in tasks]
 
 
 async def _run_on(

@@ -345,7 +345,7 @@ def _completions(client: AsyncOpenAI) -> str:
 def _limits_told(headers: Any) -> dict[str, str]:
     """Return those of a reply's headers that the gate reads; to look each up would go through all of them each time."""
     return {
-        name.decode("ascii").lower(): value.decode("ascii", "replace")
+        name.decode("latin-1").lower(): value.decode("latin-1")
         for name, value in headers.raw
         if name[:12].lower() == b"x-ratelimit-"
     }

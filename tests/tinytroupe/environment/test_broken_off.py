@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinytroupe.agent import TinyMentalFaculty, TinyPerson
 from tinytroupe.config import config_manager
-from tinytroupe.environment import SimulationError, TinySocialNetwork, TinyWorld
+from tinytroupe.environment import SimulationError, TinySocialNetwork, TinyWorld, run_many_async
 from tinytroupe.environment.tiny_world import DEFAULT_START
 from tinytroupe.llm import ModelError
 from tinytroupe.llm.openai_model import OpenAIModel
@@ -236,6 +236,23 @@ def test_where_the_world_can_not_tell_whom_a_turn_reaches_it_is_not_done(how):
             Confused("Town", people, model=DirectModel(llm)).run(1, scheduler=how)
         assert [len(person.episodic_memory.retrieve_all("action")) for person in people] == [1, 0, 0]
         assert [len(person.episodic_memory) for person in people] == [1, 0, 1]
+
+
+def test_nor_do_several_worlds_that_are_cancelled_together():
+    async def main(worlds):
+        runs = asyncio.ensure_future(run_many_async(worlds, 3, HOUR))
+        await asyncio.sleep(1.1)
+        runs.cancel()
+        await asyncio.wait([runs])
+
+    with VirtualClock() as clock, use_clock(clock), MockLLM(latency=1.0) as llm:
+        llm.when().reply(replying(2, 0))
+        notebook, model = Notebook(0.3), DirectModel(llm)
+        people = [TinyPerson("P0"), TinyPerson("P1", mental_faculties=[notebook])]
+        worlds = [TinyWorld(f"Town of {one.name}", [one], model=model, broadcast_if_no_target=False) for one in people]
+        clock.run(main(worlds))
+        assert clock.now() == pytest.approx(1.3)
+    assert notebook.written == remembered(worlds[1], "NOTE") == [("P1", "P1 in step 0")]
 
 
 @pytest.mark.parametrize("how", ["parallel", "dependency"])
