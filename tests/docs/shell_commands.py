@@ -28,6 +28,7 @@ OTHERS = {
     "npm",
     "open",
     "printf",
+    "ray",
     "sed",
     "source",
     "touch",
