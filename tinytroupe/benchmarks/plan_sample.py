@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -196,7 +197,8 @@ def measured_peak(asked: Asked, people: int) -> dict[str, Any]:
         "import json, sys; from tinytroupe.benchmarks.plan_sample import peak_of; "
         "print(json.dumps(peak_of(json.loads(sys.argv[1]), int(sys.argv[2]))))"
     )
-    command = [sys.executable, "-c", program, json.dumps(asdict(asked)), str(people)]
+    given = {"asked": asdict(asked), "settings": config_manager.as_dict()}
+    command = [sys.executable, "-c", program, json.dumps(given), str(people)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the process that memory is measured in ended with {done.returncode}:\n{done.stderr}")
@@ -204,11 +206,11 @@ def measured_peak(asked: Asked, people: int) -> dict[str, Any]:
     return found
 
 
-def peak_of(asked: dict[str, Any], people: int) -> dict[str, Any]:
-    """Do the same in this process."""
-    plan = Asked(**asked)
-    steps = min(plan.steps, FOOTPRINT_STEPS)
-    return run_planned(plan, people, steps, limits_of(plan, 1))
+def peak_of(given: Mapping[str, Any], people: int) -> dict[str, Any]:
+    """Do the same in this process, with the settings of the other."""
+    plan = Asked(**given["asked"])
+    with config_manager.override(**given["settings"]):
+        return run_planned(plan, people, min(plan.steps, FOOTPRINT_STEPS), limits_of(plan, 1))
 
 
 def _unhurried() -> Any:

@@ -14,7 +14,7 @@ from tinytroupe.environment.remote_world import Lived, RunOptions, check, live, 
 from tinytroupe.environment.tiny_world import TinyWorld
 from tinytroupe.llm.remote_broker import broker_on
 from tinytroupe.runtime.clock import VirtualEventLoop
-from tinytroupe.runtime.cluster import connected, the_ray
+from tinytroupe.runtime.cluster import check_installed, connected
 
 MOST_SUBMITTED = 1000
 """Worlds that are handed to the cluster at once, at most, where nobody says how many."""
@@ -57,7 +57,7 @@ class RayTasks:
             raise ValueError("backend 'ray' runs on real time; on virtual time, leave it out")
         for world in worlds:
             check(world)
-        the_ray()  # where it is missing, that is told at once
+        check_installed()
         connection = connected(self.address)
         starting = asyncio.ensure_future(asyncio.to_thread(connection.__enter__))
         try:

@@ -28,6 +28,11 @@ SAMPLE = Sample(people=10, usage=(Usage(10, 10_000, 800, 0), Usage(10, 12_000, 8
 HELD = Footprint(process_mb=40.0, person_mb=0.05, method="made up")
 
 
+@pytest.fixture(autouse=True)
+def _few_repetitions(monkeypatch):
+    monkeypatch.setattr(planning, "ENOUGH_CALLS", 30_000)  # a tenth: wider spans, in a tenth of the time
+
+
 def told(*words):
     return foretold(read_asked(words), SAMPLE, HELD)
 
@@ -295,6 +300,14 @@ def test_a_run_of_that_size_takes_what_was_predicted(words):
     assert off(found.memory_mb, measured["peak_mb"]) <= 0.10
     assert found.usage.calls == measured["model_calls"]
     assert off(found.usage.tokens, measured["tokens"]) <= 0.03
+
+
+def test_memory_is_measured_with_the_settings_of_the_program():
+    asked = Asked(100, steps=1, memories=200, relations=0)
+    kept = measured_peak(asked, 100)["peak_mb"]
+    with config_manager.override(max_episodic_memory_size=5):
+        forgotten = measured_peak(asked, 100)["peak_mb"]
+    assert forgotten < kept - 5
 
 
 def test_nine_of_ten_runs_lie_where_it_says():
