@@ -378,7 +378,7 @@ def test_without_a_key_the_error_says_what_to_do(monkeypatch):
     from tinytroupe.llm.openai_model import OpenAIModel
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with VirtualClock() as clock, pytest.raises(ModelError, match=r"Set OPENAI_API_KEY, or .*MockLLM"):
+    with VirtualClock() as clock, pytest.raises(ModelError, match=r"set OPENAI_API_KEY, or .*MockLLM"):
         TinyPerson("Ann", clock=clock, model=OpenAIModel()).act()
 
 

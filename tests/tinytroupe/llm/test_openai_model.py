@@ -421,7 +421,7 @@ def test_a_loop_without_a_portal_closes_what_it_opened_itself():
 
 def test_no_key_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with VirtualClock() as clock, pytest.raises(ModelError, match="Set OPENAI_API_KEY, or answer offline with"):
+    with VirtualClock() as clock, pytest.raises(ModelError, match="set OPENAI_API_KEY, or answer offline with"):
         clock.run(OpenAIModel().complete(ChatRequest(MESSAGES)))
 
 
