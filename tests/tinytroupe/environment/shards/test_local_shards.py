@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from lives import SETTINGS, Chatty, graph, lived, world_of
 
@@ -147,6 +149,15 @@ def test_what_can_not_be_is_said_before_anything_happens(options, complaint):
         world = town(model=DirectModel(llm))
         with pytest.raises(ValueError, match=complaint):
             world.run(1, **options)
+        llm.assert_not_called()
+
+
+def test_without_ray_a_world_is_told_what_to_install_before_anything_happens(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with MockLLM() as llm:
+        world = town(model=DirectModel(llm))
+        with pytest.raises(ImportError, match=r"pip install 'pytest-tinytroupe\[ray\]'"):
+            world.run(1, backend="ray")
         llm.assert_not_called()
 
 
