@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from tinytroupe.benchmarks.plan_keys import Asked
 from tinytroupe.benchmarks.plan_queue import Limits, Line
 from tinytroupe.benchmarks.plan_sample import (
+    ACTOR_MB,
     BUSY,
     CLIENT_CPU_S,
+    DRIVER_PERSON_MB,
     FOOTPRINTS,
     SAMPLED_PEOPLE,
+    TURN_EXCHANGE_S,
     Footprint,
     Sample,
     footprint,
@@ -97,13 +100,14 @@ class Forecast:
 
     @property
     def memory_mb(self) -> float:
-        """Resident memory of all shards at their peak."""
-        return self.shards * self.shard_mb
+        """Resident memory of all shards at their peak, and of their driver where there are several."""
+        driver_mb = self.footprint.process_mb + self.asked.people * DRIVER_PERSON_MB if self.shards > 1 else 0.0
+        return self.shards * self.shard_mb + driver_mb
 
     @property
     def shard_mb(self) -> float:
         """Resident memory of one shard at its peak."""
-        return self.footprint.of(self.asked.people / self.shards)
+        return self.footprint.of(self.asked.people / self.shards) + (ACTOR_MB if self.shards > 1 else 0.0)
 
     @property
     def cpu_s(self) -> float:
@@ -153,7 +157,9 @@ def foretold(asked: Asked, sample: Sample, held: Footprint, *, seed: int = 0, te
     shards = asked.shards or max(needed.values())
     while True:
         tell(f"sending {asked.people:,} people's calls through the gate, with {shards:,} shards")
-        exchange_s = shards * asked.exchange_ms / 1000 if shards > 1 else 0.0  # a step
+        exchange_s = 0.0  # a step
+        if shards > 1:
+            exchange_s = shards * asked.exchange_ms / 1000 + asked.people * TURN_EXCHANGE_S
         limits = limits_of(asked, shards)
         found = Forecast(
             asked=asked,

@@ -57,7 +57,7 @@ class Asked:
     relations: int = 9
     shards: int | None = None
     people_per_shard: int = 1000
-    exchange_ms: float = 5.0
+    exchange_ms: float = 3.0
     model: str | None = None
 
 
@@ -124,7 +124,7 @@ KEYS: Mapping[str, Key] = {
     "relations": Key(_whole(0, 1000), "others who hear what a person says; default 9"),
     "shards": Key(_whole(1, 1_000_000), "processes; default: as many as are needed"),
     "people_per_shard": Key(_whole(1, 1_000_000), "the most people of one process; default 1,000"),
-    "exchange_ms": Key(_number(0, above=False), "what one shard's exchange adds to a step; default 5"),
+    "exchange_ms": Key(_number(0, above=False), "what one shard's exchange adds to a step; default 3"),
     "model": Key(_text, "whose prices hold; default: MODEL"),
 }
 """All keys, in the order in which they are told."""

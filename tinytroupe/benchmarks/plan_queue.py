@@ -71,13 +71,15 @@ class Line:
         while waiting or running:
             send_s = inf
             if waiting and len(running) < self._slots:
-                round_s = inf
                 send_s = max(now_s, self._ready_s(tokens))
                 if send_s <= now_s + _SLACK_S:
                     self._take(tokens, now_s)
                     heapq.heappush(running, (now_s + self._seconds(), waiting.popleft() - 1))
                     continue
-            elif waiting and round_s == inf and self._slots < self._limits.high:
+                round_s = inf
+            elif not waiting:
+                round_s = inf
+            elif round_s == inf and self._slots < self._limits.high:
                 round_s = now_s + ROUND_S
             next_s = running[0][0] if running else inf
             if round_s < min(next_s, send_s):

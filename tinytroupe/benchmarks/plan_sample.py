@@ -35,6 +35,12 @@ FOOTPRINT_STEPS = 3
 
 CLIENT_CPU_S = 0.0012
 """Processor time of the real client for one call, which the sample does not have (openai on aiohttp)."""
+TURN_EXCHANGE_S = 0.00003
+"""What a turn adds to a step where people live in shards on Ray; this and the next two: ``shard_benchmark.py``."""
+ACTOR_MB = 35.0
+"""What Ray takes up in the process of each shard."""
+DRIVER_PERSON_MB = 0.01
+"""What the driver of shards keeps of each person."""
 BUSY = 0.8
 """Share of a processor that a shard may take before more shards are needed."""
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tinytroupe.benchmarks.plan_sample import BUSY, CLIENT_CPU_S, FOOTPRINT_STEPS, FOOTPRINTS
+from tinytroupe.benchmarks.plan_sample import (
+    ACTOR_MB,
+    BUSY,
+    CLIENT_CPU_S,
+    DRIVER_PERSON_MB,
+    FOOTPRINT_STEPS,
+    FOOTPRINTS,
+    TURN_EXCHANGE_S,
+)
 from tinytroupe.benchmarks.results import table
 from tinytroupe.config import config_manager
 
@@ -103,8 +111,9 @@ def assumptions(found: Forecast) -> list[str]:
         f"calls take {asked.latency} s, whoever asks and however many there are, and none fails",
         f"calls in flight: {_in_flight(limits)}; requests a minute: {_limit(limits.rpm)}; "
         f"tokens a minute: {_limit(limits.tpm)}, for all shards together",
-        f"a step begins when all turns of the step before are done, with {found.shards:,} shards and "
-        f"{asked.exchange_ms:g} ms of exchange for each of them",
+        f"a step begins when all turns of the step before are done; with several shards, {asked.exchange_ms:g} ms of "
+        f"exchange for each of them and {TURN_EXCHANGE_S * 1000:g} ms for each turn come on top, and {ACTOR_MB:.0f} MB "
+        f"for each and {DRIVER_PERSON_MB * 1000:.0f} KB for each person at the driver",
         f"everyone says a sentence a turn, which {asked.relations:,} others hear; calls a turn {calls}; each person "
         f"brings {asked.memories:,} memories",
         f"tokens are those of the mock model's people, {sample.people} of them in {len(sample.usage)} steps: your "

@@ -16,6 +16,7 @@ from tinytroupe.environment.ray_tasks import RayTasks
 from tinytroupe.environment.remote_world import RunOptions
 from tinytroupe.environment.tiny_world import TinyWorld
 from tinytroupe.runtime.clock import Clock, current_clock
+from tinytroupe.runtime.deadline import all_of
 
 logger = logging.getLogger("tinytroupe.world")
 
@@ -173,16 +174,7 @@ async def _run_here(
         return run
 
     with display.one_line(f"{len(given)} worlds", options.steps * len(given)):
-        tasks = [asyncio.ensure_future(one(world)) for world in given]
-        try:
-            # Unlike `asyncio.gather` this cancels nothing: whoever is cancelled twice can't finish anything.
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            unfinished = [task for task in tasks if not task.done()]
-            for task in unfinished:  # where this very run is cancelled (Ctrl-C), none goes on unseen
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
-        return [task.result() for task in tasks]
+        return await all_of([asyncio.ensure_future(one(world)) for world in given])
 
 
 async def _run_on(

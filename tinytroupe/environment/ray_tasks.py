@@ -15,6 +15,7 @@ from tinytroupe.environment.tiny_world import TinyWorld
 from tinytroupe.llm.remote_broker import broker_on
 from tinytroupe.runtime.clock import VirtualEventLoop
 from tinytroupe.runtime.cluster import check_installed, connected
+from tinytroupe.runtime.deadline import all_of
 
 MOST_SUBMITTED = 1000
 """Worlds that are handed to the cluster at once, at most, where nobody says how many."""
@@ -95,10 +96,4 @@ class RayTasks:
             await told(index, actions, error)
 
         with broker_on(ray, settings["requests_per_minute"], settings["tokens_per_minute"]) as leases:
-            tasks = [asyncio.ensure_future(one(index, world)) for index, world in enumerate(worlds)]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for each in tasks:  # where this very run is cancelled (Ctrl-C), none goes on unseen
-                    each.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await all_of([asyncio.ensure_future(one(index, world)) for index, world in enumerate(worlds)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,6 +24,23 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+
+
+async def all_of(tasks: Sequence[asyncio.Future[T]]) -> list[T]:
+    """Return the results of tasks; where one fails or this is cancelled, the others are cancelled, once each.
+
+    Unlike with ``asyncio.gather``, nobody is cancelled twice, who then could not finish anything; and nobody goes on
+    unseen.
+    """
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        unfinished = [task for task in tasks if not task.done()]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+    failed = [task for task in tasks if not task.cancelled() and task.exception() is not None]
+    return [task.result() for task in failed or tasks]
 
 
 async def to_its_end(work: Coroutine[Any, Any, T], grace_s: float) -> T:

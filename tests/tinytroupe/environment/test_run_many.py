@@ -134,6 +134,34 @@ def test_what_cannot_run_is_refused_before_anything_has_run(clock, worlds, optio
         assert mock.calls == 0
 
 
+def test_each_is_told_of_as_soon_as_it_is_there(clock):
+    told = []
+    with MockLLM(latency=1.0):
+        runs = run_many([town("A"), town("B")], 2, at_once=1, on_done=lambda run: told.append((run, clock.now())))
+    assert [(run.world.name, at) for run, at in told] == [("A", 2.0), ("B", 4.0)]
+    assert [run for run, _ in told] == runs
+
+
+def test_an_error_of_who_is_told_ends_all_and_is_raised(clock):
+    def told(run):
+        raise LookupError(f"no room for {run.world.name}")
+
+    with MockLLM(strict=False) as mock:
+        mock.when(person="A 0").reply("{}", latency_s=100.0)
+        with pytest.raises(LookupError, match="no room for B"):
+            run_many([town("A"), town("B")], 2, on_done=told)
+        assert mock.in_flight == 0
+    assert clock.now() < 100
+
+
+def test_failures_are_listed(clock, caplog):
+    with MockLLM(strict=False) as mock:
+        mock.when(person="B 1").fail("invalid_key")
+        run_many([town("A"), town("B")], 1)
+    (listed,) = [record.getMessage() for record in caplog.records if "worlds failed" in record.getMessage()]
+    assert listed.startswith("1 of 2 worlds failed: B: ")
+
+
 def test_one_line_says_how_far_they_all_are(clock, capsys):
     with MockLLM(), config_manager.override(progress="on", display="off"):
         run_many([town("A"), town("B")], 2)
