@@ -201,7 +201,9 @@ def report(results: dict) -> str:
         low, high = wilson(found, len(outcomes))
         share = f"{found}/{len(outcomes)}"
         interval = f"{low:.1%} to {high:.1%}"
-        lines.append(f"{INJECTIONS[name][1]:<34} {share:>9}  {interval:<14} {results['not_judged'].get(name, 0):>11}")
+        lines.append(
+            f"{INJECTIONS[name][1]:<34} {share:>9}  {interval:<14} {results['not_judged'].get('injected ' + name, 0):>11}"
+        )
     times = {name: values for name, values in results["times"].items() if len(values) > 2}
     if times:
         lines += ["", "the same times, held against a single stored run: false alarms, by the run that was stored"]
@@ -253,7 +255,7 @@ def main() -> int:
                 for number in range(chosen.power if tier in chosen.tiers and name in chosen.inject else 0):
                     record = project.session(injected=name, tiers=[tier])[tier]
                     results["injected"][name].append(record["outcome"])
-                    results["not_judged"][name] += not_judged(record)
+                    results["not_judged"][f"injected {name}"] += not_judged(record)
                     if record["outcome"] != "failed":
                         results["failures"].append(record)
                     progress(f"{text}: {number + 1} of {chosen.power}", started)
