@@ -201,9 +201,8 @@ def report(results: dict) -> str:
         low, high = wilson(found, len(outcomes))
         share = f"{found}/{len(outcomes)}"
         interval = f"{low:.1%} to {high:.1%}"
-        lines.append(
-            f"{INJECTIONS[name][1]:<34} {share:>9}  {interval:<14} {results['not_judged'].get('injected ' + name, 0):>11}"
-        )
+        unjudged = results["not_judged"].get(f"injected {name}", 0)
+        lines.append(f"{INJECTIONS[name][1]:<34} {share:>9}  {interval:<14} {unjudged:>11}")
     times = {name: values for name, values in results["times"].items() if len(values) > 2}
     if times:
         lines += ["", "the same times, held against a single stored run: false alarms, by the run that was stored"]
