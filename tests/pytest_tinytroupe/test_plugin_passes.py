@@ -592,6 +592,7 @@ WORLDS = """
 """
 
 
+@pytest.mark.slow
 def test_which_tests_ran_before_in_the_process_does_not_matter(pytester):
     """To no verdict, and to no byte of the baseline: what is imported once is no test's heap."""
     pytester.makepyfile(test_it=WORLDS)

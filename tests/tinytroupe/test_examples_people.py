@@ -377,7 +377,7 @@ def test_online_without_a_key_is_one_clear_line(
     assert example.main(["--online"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert "Set OPENAI_API_KEY" in error
+    assert "set OPENAI_API_KEY" in error
 
 
 @pytest.mark.parametrize(
