@@ -41,7 +41,6 @@ MODES = {
     "n0": ("-p", "no:randomly", "-n0"),
     "load": ("-p", "no:randomly", "-n2"),
     "loadscope": ("-p", "no:randomly", "-n2", "--dist=loadscope"),
-    "loadfile": ("-p", "no:randomly", "-n2", "--dist=loadfile"),
     "loadgroup": ("-p", "no:randomly", "-n4", "--dist=loadgroup"),
     "worksteal": ("-p", "no:randomly", "-n4", "--dist=worksteal"),
     "random": ("-p", "randomly", "-n0"),
