@@ -66,7 +66,8 @@ class Line:
             Of one call.
         """
         began_s = now_s = self.now_s
-        waiting, running = deque(turns), [(0.0, 0)][:0]
+        waiting = deque(turns)
+        running: list[tuple[float, int]] = []  # when a call is answered, and how many follow it in its turn
         round_s = inf  # when the limit on calls in flight is doubled, where nothing changes before
         while waiting or running:
             send_s = inf

@@ -14,7 +14,7 @@ from tinytroupe.environment.remote_world import Lived, RunOptions, check, live, 
 from tinytroupe.environment.tiny_world import TinyWorld
 from tinytroupe.llm.remote_broker import broker_on
 from tinytroupe.runtime.clock import VirtualEventLoop
-from tinytroupe.runtime.cluster import check_installed, connected
+from tinytroupe.runtime.cluster import check_installed, connection
 from tinytroupe.runtime.deadline import all_of
 
 MOST_SUBMITTED = 1000
@@ -59,18 +59,8 @@ class RayTasks:
         for world in worlds:
             check(world)
         check_installed()
-        connection = connected(self.address)
-        starting = asyncio.ensure_future(asyncio.to_thread(connection.__enter__))
-        try:
-            ray = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await starting  # a thread can't be stopped, and what it has started has to be ended
-            await asyncio.to_thread(connection.__exit__, None, None, None)
-            raise
-        try:
+        async with connection(self.address) as ray:
             await self._submit(ray, worlds, options, at_once, told)
-        finally:
-            await asyncio.to_thread(connection.__exit__, None, None, None)
 
     async def _submit(
         self, ray: Any, worlds: Sequence[TinyWorld], options: RunOptions, at_once: int | None, told: Told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,9 +21,9 @@ from tinytroupe.llm import ChatModel, current_model
 from tinytroupe.llm.journal import current_journal
 from tinytroupe.llm.leases import LeaseSource, use_leases
 from tinytroupe.runtime.clock import WallClock, use_clock
+from tinytroupe.runtime.errors import PROTOCOL, portable, story
 
 _KINDS = (TinyWorld, TinySocialNetwork)
-_PROTOCOL = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +222,8 @@ def live(sent: bytes, options: RunOptions, settings: Mapping[str, Any], leases: 
         after = WorldState.of(world, None)
     _make_portable(after.metrics)
     errors = () if error is None else tuple(map(portable, _chain(error)))
-    story = "" if error is None else "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return pickle.dumps(Lived(after, actions, errors, story), _PROTOCOL)
+    told = "" if error is None else story(error)
+    return pickle.dumps(Lived(after, actions, errors, told), PROTOCOL)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -233,17 +232,6 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         found.append(error)
         error = error.__cause__
     return found
-
-
-def portable(error: BaseException) -> Exception:
-    """Return an error that can be pickled, the same where it can."""
-    try:
-        copy = pickle.loads(pickle.dumps(error, _PROTOCOL))
-    except Exception:
-        copy = None
-    if isinstance(copy, Exception) and type(copy) is type(error) and str(copy) == str(error):
-        return copy
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _make_portable(metrics: EngineMetrics) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from tinytroupe.config import config_manager
@@ -89,6 +90,23 @@ def connected(address: str | None = None) -> Iterator[Any]:
                 **quiet,
             )
         yield ray
+
+
+@asynccontextmanager
+async def connection(address: str | None = None) -> AsyncIterator[Any]:
+    """Do what `connected` does without holding up the event loop."""
+    connecting = connected(address)
+    starting = asyncio.ensure_future(asyncio.to_thread(connecting.__enter__))
+    try:
+        ray = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await starting  # a thread can't be stopped, and what it has started has to be ended
+        await asyncio.to_thread(connecting.__exit__, None, None, None)
+        raise
+    try:
+        yield ray
+    finally:
+        await asyncio.to_thread(connecting.__exit__, None, None, None)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import sys
 import threading
 import time
 
-import psutil
+import on_ray
 import pytest
 
 from tinytroupe import TinyPerson, TinyWorld, config_manager, run_many
@@ -20,47 +19,21 @@ from tinytroupe.runtime.clock import WallClock, use_clock
 from tinytroupe.runtime.cluster import connected
 from tinytroupe.testing import MockLLM
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'pytest-tinytroupe[ray]'"
-    ),
-    # Ray leaves pipes and files of its own to the collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = on_ray.MARKS
 
 SAID = {"actions": [{"type": "DONE", "content": "", "target": ""}], "cognitive_state": {}}
 LIGHT = RayTasks(task_options={"num_cpus": 0.25})
 
 
-def of_ray():
-    """Return the processes of Ray that there are."""
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if any(name in line for name in ("raylet", "gcs_server", "ray::", "default_worker.py")):
-            found.add(process.pid)
-    return found
-
-
-def left(before, patience_s=20.0):
-    deadline = time.monotonic() + patience_s
-    while (rest := of_ray() - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return rest
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster that the program is connected to already."""
-    patch, before = pytest.MonkeyPatch(), of_ray()
+    patch, before = pytest.MonkeyPatch(), on_ray.processes()
     patch.setenv("OPENAI_API_KEY", "x")  # workers begin with what is there now
     with connected() as ray:
         yield ray
     patch.undo()
-    assert left(before) == set()
+    assert on_ray.left(before) == set()
 
 
 @pytest.fixture
@@ -189,7 +162,7 @@ if __name__ == "__main__":
 
 
 def test_ctrl_c_stops_a_program_and_its_cluster(tmp_path):
-    before = of_ray()
+    before = on_ray.processes()
     asked = threading.Event()
 
     async def never(call):
@@ -213,4 +186,4 @@ def test_ctrl_c_stops_a_program_and_its_cluster(tmp_path):
             finally:
                 it.kill()
     assert (it.returncode, out) == (0, "stopped\n"), err
-    assert left(before) == set()
+    assert on_ray.left(before) == set()

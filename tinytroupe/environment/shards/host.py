@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import pickle
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from tinytroupe.llm import model_in_use
 from tinytroupe.llm.journal import Mode, use_journal
 from tinytroupe.llm.leases import LeaseSource, use_leases
 from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals, reaches
-
-_PROTOCOL = 5
+from tinytroupe.runtime.errors import PROTOCOL, portable, story
 
 
 class LostHistoryError(RuntimeError):
@@ -183,7 +181,7 @@ class Host:
                     if (before := pickle.loads(last)) is not None:
                         await self._shard.settle(before)
                 lives = await self._shard.snapshot(pickle.loads(settlement))
-            return pickle.dumps(lives, _PROTOCOL)
+            return pickle.dumps(lives, PROTOCOL)
 
     async def close(self) -> None:
         """Write everything down, and let go of connections."""
@@ -214,40 +212,26 @@ def packed(outbox: Outbox) -> bytes:
     stories: dict[int, str] = {}
     for at, outcome in enumerate(outbox.outcomes):
         if outcome.error is not None:
-            stories[at] = _story(outcome.error)
-            object.__setattr__(outcome, "error", _portable(outcome.error))
+            stories[at] = story(outcome.error)
+            outbox.outcomes[at] = replace(outcome, error=portable(outcome.error))
     if outbox.failure is not None:
         index, failure = outbox.failure
-        stories[-1] = _story(failure)
-        outbox.failure = (index, _portable(failure))
-    return pickle.dumps((outbox, stories), _PROTOCOL)
+        stories[-1] = story(failure)
+        outbox.failure = (index, portable(failure))
+    return pickle.dumps((outbox, stories), PROTOCOL)
 
 
 def unpacked(received: bytes) -> Outbox:
     """Return the outbox that was packed, the causes of its errors in words."""
     outbox: Outbox
     outbox, stories = pickle.loads(received)
-    for at, story in stories.items():
+    for at, told in stories.items():
         error = outbox.outcomes[at].error if at >= 0 else outbox.failure and outbox.failure[1]
         if isinstance(error, BaseException):
-            error.__cause__ = _There(story)
+            error.__cause__ = _There(told)
     return outbox
-
-
-def _story(error: BaseException) -> str:
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-
-
-def _portable(error: Any) -> Any:
-    try:
-        copy = pickle.loads(pickle.dumps(error, _PROTOCOL))
-    except Exception:
-        copy = None
-    if type(copy) is type(error) and str(copy) == str(error):
-        return copy
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def pack(what: Inbox | Settlement | None) -> bytes:
     """Return what goes to a host as bytes."""
-    return pickle.dumps(what, _PROTOCOL)
+    return pickle.dumps(what, PROTOCOL)

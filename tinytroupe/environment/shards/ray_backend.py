@@ -6,7 +6,7 @@ import asyncio
 import logging
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from tinytroupe.llm.journal import current_journal
 from tinytroupe.llm.remote_broker import broker_on
 from tinytroupe.llm.shard_journal import ShardJournals
 from tinytroupe.runtime.clock import VirtualEventLoop
-from tinytroupe.runtime.cluster import connected, ray_exceptions
+from tinytroupe.runtime.cluster import connection, ray_exceptions
 
 logger = logging.getLogger("tinytroupe.shards")
 
@@ -95,8 +95,7 @@ class RayBackend:
             "max_restarts": 0,
         }
         self._tenants: list[_Tenant] = []
-        self._connection: AbstractContextManager[Any] | None = None
-        self._limits = ExitStack()
+        self._open = AsyncExitStack()
         self._journals: ShardJournals | None = None
         self._lost: tuple[type[BaseException], ...] = ()
         self._ray: Any = None
@@ -114,28 +113,21 @@ class RayBackend:
         """
         if isinstance(asyncio.get_running_loop(), VirtualEventLoop):
             raise ValueError("backend 'ray' runs on real time; on virtual time, take backend 'local'")
-        connection = connected(self._address)
-        starting = asyncio.ensure_future(asyncio.to_thread(connection.__enter__))
-        try:
-            self._ray = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await starting  # a thread can't be stopped, and what it has started has to be ended
-            self._connection = connection
-            raise
-        self._connection = connection
+        self._ray = await self._open.enter_async_context(connection(self._address))
         exceptions = ray_exceptions()
         self._lost = (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
-        self._journals = ShardJournals(current_journal())
-        mark = await asyncio.to_thread(self._journals.open)
+        journals = ShardJournals(current_journal())
+        mark = await asyncio.to_thread(journals.open)
+        self._journals = journals
         self._hosts = self._ray.remote(Host)
         settings = config_manager.as_dict()
-        leases = self._limits.enter_context(
+        leases = self._open.enter_context(
             broker_on(self._ray, settings["requests_per_minute"], settings["tokens_per_minute"])
         )
         for given in specs:
             spec = replace(given, model=given.model or current_model())
             base = self._ray.put(self._packed(spec))
-            host = HostSpec.of(self._journals, spec.shard, settings, mark, leases)
+            host = HostSpec.of(journals, spec.shard, settings, mark, leases)
             tenant = _Tenant(replace(spec, lives=()), base, host, None, self._restarts)
             tenant.actor = self._new_actor(tenant)
             self._tenants.append(tenant)
@@ -170,16 +162,11 @@ class RayBackend:
     async def stop(self) -> None:
         """See `ShardBackend.stop`."""
         tenants, self._tenants = self._tenants, []
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        try:
+        journals, self._journals = self._journals, None
+        async with self._open:
             await asyncio.gather(*(self._end(tenant) for tenant in tenants))
-            if self._journals is not None:
-                await asyncio.to_thread(self._journals.gather)
-        finally:
-            self._limits.close()
-            await asyncio.to_thread(connection.__exit__, None, None, None)
+            if journals is not None:
+                await asyncio.to_thread(journals.gather)
 
     # ------------------------------------------------------------------ within
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 import os
 import signal
 import sqlite3
@@ -17,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import lives
-import psutil
+import on_ray
 import pytest
 from lives import SETTINGS, Chatty, graph, lived, recorded, world_of
 
@@ -29,28 +28,9 @@ from tinytroupe.environment.shards.partition import divided
 from tinytroupe.runtime.cluster import HERE_ALONE, the_ray
 from tinytroupe.testing import DirectModel, MockLLM
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        importlib.util.find_spec("ray") is None, reason="needs the extra: pip install 'pytest-tinytroupe[ray]'"
-    ),
-    # Ray leaves pipes and files of its own to the collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = on_ray.MARKS
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-
-
-def ray_processes():
-    names = ("raylet", "gcs_server", "ray::")
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if any(name in line for name in names) and "pytest" not in line:
-            found.append((process.pid, line[:100]))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +39,7 @@ def cluster():
     patch = pytest.MonkeyPatch()
     for name, value in {**HERE_ALONE, "OPENAI_API_KEY": "x"}.items():
         patch.setenv(name, value)
-    before = {pid for pid, _ in ray_processes()}
+    before = on_ray.processes()
     ray = the_ray()
     from ray.cluster_utils import Cluster
 
@@ -77,10 +57,7 @@ def cluster():
         ray.shutdown()
         cluster.shutdown()
         patch.undo()
-        deadline = time.monotonic() + 20
-        while (left := [one for one in ray_processes() if one[0] not in before]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    assert left == []
+    assert on_ray.left(before) == set()
 
 
 def backend(**options):
