@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -20,16 +21,22 @@ MARKS = [
 ]
 
 
+_NAMES = ("raylet", "gcs_server", "ray::", "default_worker.py")
+
+
 def processes():
-    """Return the processes of Ray that there are."""
+    """Return the processes of Ray that there are, but for those that a parallel run's other workers have started."""
+    here = psutil.Process()
+    parent = here.parent()
+    others = set() if parent is None else {process.pid for process in parent.children()} - {here.pid}
     found = set()
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or ())
-        if (
-            any(name in line for name in ("raylet", "gcs_server", "ray::", "default_worker.py"))
-            and "pytest" not in line
-        ):
-            found.add(process.pid)
+        if "pytest" in line or not any(name in line for name in _NAMES):
+            continue
+        with suppress(psutil.NoSuchProcess):
+            if others.isdisjoint(above.pid for above in process.parents()):
+                found.add(process.pid)
     return found
 
 
