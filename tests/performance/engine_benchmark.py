@@ -152,7 +152,7 @@ def short(people: int, steps: int, rounds: int) -> list[bool]:
             show(
                 f"100 ms, {people} x {steps}, {'warmed' if warm else 'first run'}",
                 f"least {mine:.3f} s, median {middle:.3f} s; bare {theirs:.3f} s; bound {0.1 * steps:.3f} s",
-                f"goal <= {SHORT_CALLS_S} s",
+                f"goal <= {SHORT_CALLS_S} s" if warm else "no goal: every connection is opened here",
                 mine <= SHORT_CALLS_S or not warm,
             )
         )

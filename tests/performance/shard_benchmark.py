@@ -121,6 +121,7 @@ def memory_of_a_person(people, memories):
     def lived(world):
         world.run(memories // 3 + 2)  # an action and what two neighbours say
 
+    world_of(2).run(1)  # what the first run imports is nobody's memory
     for how, fill in (("told, every sentence another", told), ("lived through", lived)):
         gc.collect()
         tracemalloc.start()

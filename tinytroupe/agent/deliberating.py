@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tinytroupe.agent import prompt
 from tinytroupe.agent.action import ACTION_TYPES, DONE, Action, TurnReply, parse_reply, reply_schema
 from tinytroupe.agent.memory import Memory
+from tinytroupe.agent.memory.event import Did
 from tinytroupe.agent.related import Related
 from tinytroupe.agent.remembering import Remembering
 from tinytroupe.config import config_manager
@@ -105,10 +106,8 @@ class Deliberating(Related, Remembering):
     def commit(self, deliberation: Deliberation) -> tuple[Action, ...]:
         """Do what was decided: remember it, take on the new state of mind. Returns the actions."""
         actions, state = deliberation.reply.actions, deliberation.reply.state
-        mind = state.as_dict()
         for action in actions[:-1]:
-            done = {"type": action.type, "content": action.content, "target": action.target}
-            self._remember("action", "assistant", {"action": done, "cognitive_state": mind})
+            self._remember("action", "assistant", Did(action, state))
         self.episodic_memory.commit_episode()
         self._state, self._shown_from = state, deliberation.shown_from
         self.usage += deliberation.usage

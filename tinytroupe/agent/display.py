@@ -9,6 +9,7 @@ from typing import TextIO
 from tinytroupe.agent import prompt
 from tinytroupe.agent.action import DONE, Action
 from tinytroupe.agent.memory import Memory
+from tinytroupe.agent.memory.event import stimuli_of
 
 Row = tuple[str, str, str]
 """Who, what kind of thing to whom, and the words."""
@@ -36,10 +37,10 @@ def rows(name: str, actions: Iterable[Action], max_content_length: int | None = 
 def perceived_rows(name: str, memories: Iterable[Memory], max_content_length: int | None = None) -> list[Row]:
     """Return what somebody perceived."""
     return [
-        (each["source"] or "Somebody", f"{each['type']} to {name}", _cut(each["content"], max_content_length))
+        (each.source or "Somebody", f"{each.type} to {name}", _cut(each.content, max_content_length))
         for memory in memories
         if memory.kind == "stimulus"
-        for each in memory.content["stimuli"]
+        for each in stimuli_of(memory.event) or ()
     ]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinytroupe.agent.base import PersonBase
+from tinytroupe.agent.memory.event import Perceived, Stimulus, as_stimulus
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from tinytroupe.agent.tiny_person import TinyPerson
 
 
-def stimulus(kind: str, content: str, source: TinyPerson | str | None = None) -> dict[str, Any]:
+def stimulus(kind: str, content: str, source: TinyPerson | str | None = None) -> Stimulus:
     """Return something to perceive: made once, shared by all who perceive it, and never changed.
 
     Raises
@@ -24,7 +25,7 @@ def stimulus(kind: str, content: str, source: TinyPerson | str | None = None) ->
     if not isinstance(content, str):
         raise TypeError(f"what a person perceives must be a text, got {type(content).__name__}")
     name = source.name if isinstance(source, PersonBase) else source or ""
-    return {"type": kind, "content": content, "source": name}
+    return Stimulus(kind, content, name)
 
 
 class Perceiving(PersonBase):
@@ -60,11 +61,14 @@ class Perceiving(PersonBase):
         self._context = (context,) if isinstance(context, str) else tuple(context)
         return self
 
-    def perceive(self, *stimuli: dict[str, Any]) -> Self:
-        """Take in stimuli that were made with `stimulus`, as one memory."""
-        return self.perceive_all({"stimuli": list(stimuli)})
+    def perceive(self, *stimuli: Stimulus | Mapping[str, str]) -> Self:
+        """Take in stimuli that were made with `stimulus`, or mappings that read so, as one memory."""
+        return self.perceive_all(Perceived(map(as_stimulus, stimuli)))
 
-    def perceive_all(self, content: dict[str, Any]) -> Self:
-        """Take in ``{"stimuli": […]}``, which others may share: all who hear a crowd remember one object."""
+    def perceive_all(self, content: Perceived | dict[str, Any]) -> Self:
+        """Take in stimuli that others may share: all who hear a crowd remember one object.
+
+        The dictionary ``{"stimuli": [{"type", "content", "source"}, …]}`` is understood, too.
+        """
         self._remember("stimulus", "user", content)
         return self

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinytroupe.agent.action import ACTION_TYPES, DONE, REACH_OUT, TALK, THINK, CognitiveState
+from tinytroupe.agent.memory.event import Stimulus, action_of, stimuli_of, summary_of
 from tinytroupe.agent.persona import Persona, described
 from tinytroupe.llm.model import Message
 
@@ -177,14 +178,12 @@ def first_shown(memories: Sequence[Memory], me: str, most: int, first: int) -> i
 
 def _size(memory: Memory, me: str, most: int) -> int:
     """Return how many events a memory holds; more than `most` count as one more than that."""
-    content: Any = memory.content
-    if isinstance(content, str) or "stimuli" not in content:
-        return 1
-    return sum(1 for _ in islice(_heard(content["stimuli"], me), most + 1))
+    stimuli = stimuli_of(memory.event)
+    return 1 if stimuli is None else sum(1 for _ in islice(_heard(stimuli, me), most + 1))
 
 
-def _heard(stimuli: Iterable[dict[str, Any]], me: str) -> Iterator[dict[str, Any]]:
-    return (each for each in stimuli if each["source"] != me or each["type"] != "CONVERSATION")
+def _heard(stimuli: Iterable[Stimulus], me: str) -> Iterator[Stimulus]:
+    return (each for each in stimuli if each.source != me or each.type != "CONVERSATION")
 
 
 def _latest_events(memory: Memory, me: str, max_characters: int, most: int) -> tuple[list[str], int]:
@@ -192,35 +191,34 @@ def _latest_events(memory: Memory, me: str, max_characters: int, most: int) -> t
 
     Five hundred people may have spoken at once: what is left out is not written.
     """
-    content: Any = memory.content
-    if isinstance(content, str) or "stimuli" not in content:
+    stimuli = stimuli_of(memory.event)
+    if stimuli is None:
         return events(memory, me, max_characters), 0
-    heard = list(_heard(content["stimuli"], me))
+    heard = list(_heard(stimuli, me))
     left_out = max(len(heard) - most, 0)
     return [_perceived(each, max_characters) for each in heard[left_out:]], left_out
 
 
 def events(memory: Memory, me: str, max_characters: int = 4000, subject: str = "You") -> list[str]:
     """Return what a memory of `me` holds, a line an event; `subject` is what `me` is called."""
-    content: Any = memory.content
-    if isinstance(content, str):
-        return [shortened(content, max_characters)]
-    if "action" in content:
-        action = content["action"]
-        to = f" to {action['target']}" if action.get("target") else ""
-        return [f"{subject} {action['type']}{to}: {shortened(action['content'], max_characters)}"]
-    if "stimuli" in content:
-        return [_perceived(each, max_characters) for each in _heard(content["stimuli"], me)]
-    facts = " ".join(content.get("key_facts", ()))
-    summary = f"{content.get('summary', '')} {facts}".strip()
-    return [f"In short: {shortened(summary, max_characters)}"]
+    event = memory.event
+    if isinstance(event, str):
+        return [shortened(event, max_characters)]
+    action = action_of(event)
+    if action is not None:
+        to = f" to {action.target}" if action.target else ""
+        return [f"{subject} {action.type}{to}: {shortened(action.content, max_characters)}"]
+    stimuli = stimuli_of(event)
+    if stimuli is not None:
+        return [_perceived(each, max_characters) for each in _heard(stimuli, me)]
+    return [f"In short: {shortened(summary_of(event), max_characters)}"]
 
 
-def _perceived(stimulus: dict[str, Any], max_characters: int) -> str:
-    text, source = shortened(str(stimulus["content"]), max_characters), stimulus["source"]
-    if stimulus["type"] == "CONVERSATION":
+def _perceived(stimulus: Stimulus, max_characters: int) -> str:
+    text, source = shortened(stimulus.content, max_characters), stimulus.source
+    if stimulus.type == "CONVERSATION":
         return f"{source or 'Someone'} says: {text}"
-    return f"{stimulus['type']}{f' from {source}' if source else ''}: {text}"
+    return f"{stimulus.type}{f' from {source}' if source else ''}: {text}"
 
 
 def shortened(text: str, max_characters: int) -> str:

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from tinytroupe.agent.action import REACH_OUT, TALK, Action
 from tinytroupe.agent.base import PersonBase
+from tinytroupe.agent.memory.event import Perceived, Stimulus
 from tinytroupe.agent.perceiving import stimulus
 from tinytroupe.agent.related import DEFAULT_RELATION
 from tinytroupe.agent.tiny_person import TinyPerson
@@ -37,7 +38,7 @@ class Society:
         self.broadcast_if_no_target = broadcast_if_no_target
         self.agents: list[TinyPerson] = []
         self._by_name: dict[str, TinyPerson] = {}
-        self._said_to_all: list[dict[str, Any]] = []
+        self._said_to_all: list[Stimulus] = []
         self._moments: dict[str, datetime] = {}
         self._step = 0
 
@@ -130,8 +131,8 @@ class Society:
             agent.change_context(context)
         return self
 
-    def _perceive(self, one: dict[str, Any], but: TinyPerson | str | None = None) -> Self:
-        content = {"stimuli": [one]}
+    def _perceive(self, one: Stimulus, but: TinyPerson | str | None = None) -> Self:
+        content = Perceived([one])
         for agent in self.agents:
             if agent is not but:
                 agent.perceive_all(content)
@@ -171,9 +172,9 @@ class Society:
         said, self._said_to_all = self._said_to_all, []
         if not said:
             return
-        content = {"stimuli": said}
+        content = Perceived(said)
         for agent in self.agents:
-            if len(said) > 1 or said[0]["source"] != agent.name:
+            if len(said) > 1 or said[0].source != agent.name:
                 agent.perceive_all(content)
 
     def _reach_out(self, source: TinyPerson, target: TinyPerson | None, action: Action) -> Iterator[Effect]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tinytroupe.agent.memory import Memory
+from tinytroupe.agent.memory.event import action_of, stimuli_of, summary_of
 from tinytroupe.agent.prompt import shortened
 from tinytroupe.agent.tiny_person import TinyPerson
 from tinytroupe.config import config_manager
@@ -91,28 +91,26 @@ def _events(person: TinyPerson, names: set[str], first_n: int | None, last_n: in
 
 def _of_memory(memory: Memory, me: str, names: set[str], most: int) -> Iterator[tuple[str, str, str]]:
     """Yield lines, each with who spoke in it, if anyone, and what."""
-    content: Any = memory.content
+    event = memory.event
     when = f"[{memory.timestamp:%Y-%m-%d %H:%M}] " if memory.timestamp is not None else ""
-    if isinstance(content, str):
-        yield f"{when}{me}: {shortened(content, most)}", "", ""
-    elif "action" in content:
-        action = content["action"]
-        to = f" to {action['target']}" if action.get("target") else ""
-        text = str(action["content"])
-        yield f"{when}{me} {action['type']}{to}: {shortened(text, most)}", me, f"{action['type']} {text}"
-    elif "stimuli" in content:
-        for one in content["stimuli"]:
-            text, source = str(one["content"]), str(one["source"])
-            if one["type"] == "CONVERSATION":
+    if isinstance(event, str):
+        yield f"{when}{me}: {shortened(event, most)}", "", ""
+    elif (action := action_of(event)) is not None:
+        to = f" to {action.target}" if action.target else ""
+        shown = shortened(action.content, most)
+        yield f"{when}{me} {action.type}{to}: {shown}", me, f"{action.type} {action.content}"
+    elif (stimuli := stimuli_of(event)) is not None:
+        for one in stimuli:
+            text, source = one.content, one.source
+            if one.type == "CONVERSATION":
                 if source != me:
                     verb = "TALK" if source in names else "says"
                     yield f"{when}{source or 'Someone'} {verb}: {shortened(text, most)}", source, f"TALK {text}"
             else:
                 origin = f" from {source}" if source not in ("", me) else ""
-                yield f"{when}{me} perceives {one['type']}{origin}: {shortened(text, most)}", "", ""
+                yield f"{when}{me} perceives {one.type}{origin}: {shortened(text, most)}", "", ""
     else:
-        text = " ".join([str(content.get("summary", "")), *map(str, content.get("key_facts", ()))]).strip()
-        yield f"{when}{me}, in short: {shortened(text, most)}", "", ""
+        yield f"{when}{me}, in short: {shortened(summary_of(event), most)}", "", ""
 
 
 def _end_of(lines: Sequence[str], max_characters: int) -> str:

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tinytroupe.agent.memory.event import action_of, stimuli_of
 from tinytroupe.agent.tiny_person import TinyPerson
 
 
@@ -68,27 +69,24 @@ def _events(agent: TinyPerson) -> Iterator[dict[str, Any]]:
     if agent.environment is not None:
         known = {**{other.name: other for other in agent.environment.agents}, **known}
     for memory in agent.episodic_memory.retrieve_all():
-        content, when = memory.content, memory.timestamp
-        if isinstance(content, str):
-            continue
-        if "action" in content:
-            action = content["action"]
+        action, when = action_of(memory.event), memory.timestamp
+        if action is not None:
             yield {
                 "source_agent": agent,
-                "target_agent": known.get(action.get("target") or ""),
+                "target_agent": known.get(action.target),
                 "kind": "action",
-                "event": action["type"],
-                "content": action["content"],
+                "event": action.type,
+                "content": action.content,
                 "timestamp": when,
             }
-        for stimulus in content.get("stimuli", ()):
-            if stimulus["type"] == "CONVERSATION" and stimulus["source"] == agent.name:
+        for stimulus in stimuli_of(memory.event) or ():
+            if stimulus.type == "CONVERSATION" and stimulus.source == agent.name:
                 continue  # the person's own words in what all heard: an action already
             yield {
-                "source_agent": known.get(stimulus["source"]),
+                "source_agent": known.get(stimulus.source),
                 "target_agent": agent,
                 "kind": "stimulus",
-                "event": stimulus["type"],
-                "content": stimulus["content"],
+                "event": stimulus.type,
+                "content": stimulus.content,
                 "timestamp": when,
             }

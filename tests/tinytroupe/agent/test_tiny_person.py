@@ -9,6 +9,7 @@ import pytest
 
 from tinytroupe.agent import Action, ReplyError, TinyPerson
 from tinytroupe.agent.memory import EpisodicMemory, SemanticMemory
+from tinytroupe.agent.memory.event import Perceived
 from tinytroupe.agent.perceiving import stimulus
 from tinytroupe.config import config_manager
 from tinytroupe.environment import TinyWorld
@@ -137,13 +138,16 @@ def test_only_text_can_be_perceived():
         TinyPerson("Ann").listen(3)
     with pytest.raises(TypeError, match="NoneType"):
         TinyPerson("Ann").see(None)
-    assert stimulus("VISUAL", "", "Bo") == {"type": "VISUAL", "content": "", "source": "Bo"}
+    assert contents(TinyPerson("Ann").see("", "Bo")) == [
+        {"stimuli": [{"type": "VISUAL", "content": "", "source": "Bo"}]}
+    ]
 
 
 def test_one_object_is_shared_by_all_who_perceive_it():
-    content = {"stimuli": [stimulus("VISUAL", "A cat")]}
+    content = Perceived([stimulus("VISUAL", "A cat")])
     people = [TinyPerson(name).perceive_all(content) for name in ("Ann", "Bo")]
-    assert all(contents(person)[0] is content for person in people)
+    assert all(person.episodic_memory.retrieve_all()[0].event is content for person in people)
+    assert contents(people[0]) == [{"stimuli": [{"type": "VISUAL", "content": "A cat", "source": ""}]}]
 
 
 # ---------------------------------------------------------------- action

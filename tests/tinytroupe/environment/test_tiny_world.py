@@ -342,7 +342,7 @@ def test_broadcasts_reach_all_but_their_source():
     world.broadcast_context_change(["smoke"])
     assert heard(ann) == [("Town", "Water!"), ("", "Hm"), ("", "to leave")]
     assert heard(bo) == heard(cy) == [("Ann", "Fire!"), *heard(ann)]
-    assert bo.episodic_memory.retrieve_all()[0].content is cy.episodic_memory.retrieve_all()[0].content
+    assert bo.episodic_memory.retrieve_all()[0].event is cy.episodic_memory.retrieve_all()[0].event
     assert all(agent._context == ("smoke",) for agent in world.agents)
 
 

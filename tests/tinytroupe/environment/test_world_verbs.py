@@ -88,7 +88,7 @@ def test_broadcasts_of_every_kind_share_one_object(llm):
     ann, bo = world.agents
     assert perceived(ann) == [("CONVERSATION", "Hello"), ("THOUGHT", "Late"), ("INTERNAL_GOAL_FORMULATION", "Rest")]
     for one, other in zip(ann.episodic_memory.retrieve_all(), bo.episodic_memory.retrieve_all(), strict=True):
-        assert one.content is other.content
+        assert one.event is other.event
     world.run(1)
     assert "Situation: a cellar; no light\n" in llm.exchanges[-1].call.content
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Any
 
+from tinytroupe.agent.memory.event import packed, unpacked
+
 _ALIASES = {"type": "kind"}
 _MAX_DEPTH = 32
 
@@ -15,7 +17,7 @@ _MAX_DEPTH = 32
 class Memory:
     """One entry of a person's memory.
 
-    It never changes. Its content is shared, not copied: all who hear one stimulus remember the same object, so
+    It never changes. What it holds is shared, not copied: all who hear one stimulus remember the same object, so
     nobody may change it. An entry also reads like the dictionary ``{"role", "content", "type",
     "simulation_timestamp"}``; there the timestamp is ISO 8601 text.
 
@@ -26,7 +28,8 @@ class Memory:
     role
         ``user``, ``assistant`` or ``system``, as chat messages have it.
     content
-        Text, or a mapping that JSON can hold.
+        Text, or a mapping that JSON can hold. What turns make is kept in less room (see `event`), and every look gives
+        new dictionaries.
     timestamp
         Simulation time; None outside of simulated time.
     importance
@@ -59,8 +62,17 @@ class Memory:
         if self.count < 1:
             raise ValueError(f"a memory must stand for at least one event, got count={self.count!r}")
 
+    @property
+    def event(self) -> Any:
+        """The content as it is kept: `tinytroupe.agent.memory.event` has what reads it."""
+        return _content(self)
+
     def __hash__(self) -> int:
         return hash((self.kind, self.role, self.timestamp, self.sequence))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is kept: what many share is pickled once, and copied once.
+        return _restored, tuple(slot.__get__(self) for slot in _SLOTS)
 
     def __str__(self) -> str:
         return plain_text(self.content)
@@ -93,7 +105,7 @@ class Memory:
         entry = object.__new__(Memory)
         _set_kind(entry, self.kind)
         _set_role(entry, self.role)
-        _set_content(entry, self.content)
+        _set_content(entry, _content(self))
         _set_timestamp(entry, self.timestamp)
         _set_importance(entry, self.importance)
         _set_sequence(entry, sequence)
@@ -140,9 +152,30 @@ class Memory:
 
 
 _FIELDS = tuple(field.name for field in fields(Memory))
-_SETTERS = [getattr(Memory, name).__set__ for name in _FIELDS]
+_SLOTS = [getattr(Memory, name) for name in _FIELDS]
+_content = _SLOTS[_FIELDS.index("content")].__get__
+_SETTERS = [slot.__set__ for slot in _SLOTS]
 _set_kind, _set_role, _set_content, _set_timestamp, _set_importance, _set_sequence, _set_step, _set_count = _SETTERS
+
+
+def _get_unpacked(memory: Memory) -> Any:
+    return unpacked(_content(memory))
+
+
+def _set_packed(memory: Memory, content: Any) -> None:
+    _set_content(memory, packed(content))
+
+
+# In front of the slot, so that the constructor and `dataclasses.replace` pass here, too.
+setattr(Memory, "content", property(_get_unpacked, _set_packed))  # noqa: B010 - mypy knows a field by that name
 _KEYS = ("role", "content", "type", "simulation_timestamp")
+
+
+def _restored(*values: Any) -> Memory:
+    entry = object.__new__(Memory)
+    for slot, value in zip(_SLOTS, values, strict=True):
+        slot.__set__(entry, value)
+    return entry
 
 
 def as_memory(value: Memory | Mapping[str, Any]) -> Memory:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from tinytroupe.agent.life import Life
 from tinytroupe.agent.memory import ConsolidationMetrics, Memory
+from tinytroupe.agent.memory.event import Stimulus
 from tinytroupe.engine.turn import TurnOutcome
 from tinytroupe.llm import ChatModel, Usage
 
@@ -90,7 +90,7 @@ class Settlement:
 
     committed: bool = True
     letters: Sequence[Letter] = ()
-    said: Sequence[dict[str, Any]] = ()
+    said: Sequence[Stimulus] = ()
 
 
 @dataclass(frozen=True, slots=True)

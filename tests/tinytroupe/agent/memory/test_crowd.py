@@ -30,7 +30,7 @@ def test_entries_and_texts_are_as_many_as_people_spoke() -> None:
         stimulus
         for person in crowd
         for entry in person.episodic_memory.retrieve_all("stimulus")
-        for stimulus in entry.content["stimuli"]
+        for stimulus in entry.event
     ]
     assert len(heard) == 50 * 50 * STEPS
     assert len({id(stimulus) for stimulus in heard}) == 50 * STEPS  # each word is there once, whoever heard it

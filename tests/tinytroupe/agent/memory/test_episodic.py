@@ -107,9 +107,12 @@ def test_other_things_are_refused() -> None:
 
 
 def test_content_is_shared_not_copied() -> None:
-    content = {"stimuli": [{"type": "CONVERSATION", "content": "hello"}]}
-    shared = Memory("stimulus", "user", content)
-    assert all(EpisodicMemory(max_size=None).store(shared).content is content for _ in range(3))
+    own = {"whatever": ["a program", "keeps"]}
+    for content in (own, {"stimuli": [{"type": "CONVERSATION", "content": "hello", "source": "Bo"}]}):
+        shared = Memory("stimulus", "user", content)
+        stored = [EpisodicMemory(max_size=None).store(shared) for _ in range(3)]
+        assert all(entry.event is shared.event and entry.content == content for entry in stored)
+    assert Memory("stimulus", "user", own).content is own
 
 
 def test_plain_text_gathers_the_words_and_is_bounded() -> None:
