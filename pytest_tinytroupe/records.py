@@ -182,8 +182,10 @@ class TurnSpan:
     ----------
     person, step, status, waited_for
         As in `tinytroupe.engine.TurnOutcome`.
-    started_s, finished_s, queued_s
-        Seconds since the first turn of the test began, and the part of it spent waiting for a slot.
+    started_s, finished_s
+        Seconds since the first turn of the test began.
+    queued_s, backoff_s
+        The parts of that spent waiting for a slot or a rate limit, and for the next attempt of a call.
     """
 
     person: str
@@ -193,6 +195,7 @@ class TurnSpan:
     finished_s: float
     queued_s: float = 0.0
     waited_for: str = ""
+    backoff_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

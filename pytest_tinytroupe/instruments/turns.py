@@ -38,6 +38,7 @@ class Turns:
                 round(turn.finished_s - start_s, DIGITS),
                 round(turn.queued_s, DIGITS),
                 turn.waited_for,
+                round(turn.backoff_s, DIGITS),
             )
             for turn in every[-TURNS:]
         ]

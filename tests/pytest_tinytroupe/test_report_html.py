@@ -195,6 +195,19 @@ def test_the_page_of_a_test_shows_all_that_happened(tmp_path: Path) -> None:
     assert "../flames/x%20y.html" in page.links
 
 
+def test_waiting_is_not_drawn_as_work(tmp_path: Path) -> None:
+    turns = (
+        TurnSpan("Ann", 0, "acted", 0.0, 4.0, queued_s=0.5, backoff_s=1.5),
+        TurnSpan("Bo", 0, "acted", 0.0, 1.0),
+    )
+    write_report(tmp_path, session(record("a.py::b", turns=turns)))
+    page = Page(next((tmp_path / "tests").iterdir()))
+    assert "critical path: 1 turns, 2 s busy · all turns: 3 s busy" in page.words
+    assert "0.5 s queued and 1.5 s between attempts (drawn before the work of each turn)" in page.words
+    bars = dict(re.findall(r'<path class="turn (\w+)" d="M([\d.]+) [^"]*"', page.source))
+    assert bars == {"waiting": "0", "critical": "500", "busy": "0"}, "Ann works in the second half of her turn"
+
+
 def test_memory_json_holds_what_was_found_out_about_memory(tmp_path: Path) -> None:
     write_report(tmp_path, session(full_record(), record("b.py::b")))
     document = json.loads((tmp_path / "memory.json").read_text(encoding="utf-8"))

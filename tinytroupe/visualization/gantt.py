@@ -23,7 +23,7 @@ NAME_WIDTH = 15
 SIGN_LIMIT = 200
 """The most signs of failed turns drawn."""
 
-ROW_PX, BAR_PX, QUEUE_PX = 18, 11, 3
+ROW_PX, BAR_PX, WAIT_PX = 18, 11, 3
 TOP_PX, BOTTOM_PX = 6, 26
 SIGNS = {"failed": "M-3.5-3.5L3.5 3.5M3.5-3.5L-3.5 3.5", "timed out": "M-4-4H4L-4 4H4Z"}
 """What stands at the end of a turn that came to nothing: a cross, or an hour-glass."""
@@ -60,6 +60,11 @@ class TurnSpan(Protocol):
     @property
     def queued_s(self) -> float:
         """Part of that spent waiting for a slot or a rate limit."""
+        ...
+
+    @property
+    def backoff_s(self) -> float:
+        """Part of that spent waiting for the next attempt of a call."""
         ...
 
     @property
@@ -131,7 +136,7 @@ def gantt_view(name: str, turns: Sequence[TurnSpan], total: int | None = None) -
         "kinds": [
             ("busy", "busy"),
             ("critical", "on the critical path"),
-            *([("queued", "queued")] if any(t.queued_s > 0 for t in shown) else []),
+            *([("waiting", "waiting")] if any(_waited_s(t) > 0 for t in shown) else []),
             *((kind.replace(" ", "-"), kind) for kind in SIGNS if counts[kind]),
         ],
         "signs": {kind.replace(" ", "-"): sign for kind, sign in SIGNS.items()},
@@ -147,6 +152,7 @@ def gantt_view(name: str, turns: Sequence[TurnSpan], total: int | None = None) -
                 "step": turn.step + 1,
                 "from": format_number((turn.started_s - start_s) / divisor),
                 "queued": format_number(turn.queued_s / divisor),
+                "backoff": format_number(turn.backoff_s / divisor),
                 "busy": format_number(_busy_s(turn) / divisor),
                 "status": turn.status,
                 "critical": k in critical,
@@ -180,10 +186,10 @@ class _Picture:
             if turn.person not in tops:
                 continue
             top = tops[turn.person]
-            begun_s = turn.started_s + min(turn.queued_s, turn.finished_s - turn.started_s)
+            begun_s = turn.started_s + min(_waited_s(turn), turn.finished_s - turn.started_s)
             if begun_s > turn.started_s:
-                paths.setdefault("queued", []).append(
-                    _bar(self._x(turn.started_s), self._x(begun_s), top + (BAR_PX - QUEUE_PX) / 2, QUEUE_PX)
+                paths.setdefault("waiting", []).append(
+                    _bar(self._x(turn.started_s), self._x(begun_s), top + (BAR_PX - WAIT_PX) / 2, WAIT_PX)
                 )
             kind = turn.status.replace(" ", "-") if turn.status in SIGNS else "busy"
             if kind == "busy" and k in self._critical:
@@ -203,7 +209,7 @@ class _Picture:
             "plot": TOP_PX + ROW_PX * len(people),
             "height": TOP_PX + ROW_PX * len(people) + BOTTOM_PX,
             "paths": [
-                (kind, "".join(paths[kind])) for kind in ("queued", "busy", "critical", *_END_KINDS) if kind in paths
+                (kind, "".join(paths[kind])) for kind in ("waiting", "busy", "critical", *_END_KINDS) if kind in paths
             ],
             "link": "M" + "L".join(link) if link else "",
             "signs": signs,
@@ -218,8 +224,12 @@ def _bar(left: float, right: float, top: float, height: float) -> str:
     return f"M{short(left)} {short(top)}h{short(width)}v{short(height)}h-{short(width)}z"
 
 
+def _waited_s(turn: TurnSpan) -> float:
+    return turn.queued_s + turn.backoff_s
+
+
 def _busy_s(turn: TurnSpan) -> float:
-    return max(0.0, turn.finished_s - turn.started_s - turn.queued_s)
+    return max(0.0, turn.finished_s - turn.started_s - _waited_s(turn))
 
 
 def _lead(people: Sequence[str], turns: Sequence[TurnSpan], critical: set[int]) -> list[str]:
@@ -242,13 +252,15 @@ def _worth_listing(turns: Sequence[TurnSpan], critical: set[int]) -> list[tuple[
 
 
 def _caption(turns: Sequence[TurnSpan], critical: set[int], divisor: float, unit: str) -> str:
-    busy_s, queued_s = sum(_busy_s(turn) for turn in turns), sum(turn.queued_s for turn in turns)
+    busy_s = sum(_busy_s(turn) for turn in turns)
+    waited_s = {"queued": sum(t.queued_s for t in turns), "between attempts": sum(t.backoff_s for t in turns)}
     on_path = [turns[k] for k in sorted(critical)]
     parts = [
         f"critical path: {format_number(len(on_path))} turns, "
         f"{format_quantity(sum(_busy_s(t) for t in on_path) / divisor, unit)} busy",
         f"all turns: {format_quantity(busy_s / divisor, unit)} busy",
     ]
-    if queued_s > 0:
-        parts.append(f"{format_quantity(queued_s / divisor, unit)} queued (drawn before the work of each turn)")
+    waits = [f"{format_quantity(seconds / divisor, unit)} {how}" for how, seconds in waited_s.items() if seconds > 0]
+    if waits:
+        parts.append(f"{' and '.join(waits)} (drawn before the work of each turn)")
     return " · ".join(parts)
