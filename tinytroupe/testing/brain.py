@@ -32,7 +32,7 @@ class Brain(Books):
     def __init__(
         self,
         seed: int = 0,
-        latency: float | Latency = 0.0,
+        latency: float | str | Latency = 0.0,
         strict: bool | None = None,
         *,
         chunk_delay: float = 0.0,
@@ -90,7 +90,7 @@ class Brain(Books):
         return self._latency
 
     @latency.setter
-    def latency(self, value: float | Latency) -> None:
+    def latency(self, value: float | str | Latency) -> None:
         self._latency = as_latency(value)
 
     @property

@@ -138,7 +138,7 @@ _FORMS: dict[str, tuple[Callable[..., Spread], int, str]] = {
 
 
 def parse_latency(text: str) -> Spread:
-    """Read a latency from a command line: ``0.2``, ``uniform:0.1,0.4``, ``lognormal:1.2,0.5``, ``pertoken:0.3,0.02``.
+    """Read a latency that is written down: ``0.2``, ``uniform:0.1,0.4``, ``lognormal:1.2,0.5``, ``pertoken:0.3,0.02``.
 
     Raises
     ------
@@ -157,8 +157,10 @@ def parse_latency(text: str) -> Spread:
     return make(*numbers)
 
 
-def as_latency(value: float | Latency) -> Latency:
-    """Return `value` as a distribution; a number is constant seconds."""
+def as_latency(value: float | str | Latency) -> Latency:
+    """Return `value` as a distribution; a number is constant seconds, a text what `parse_latency` reads."""
+    if isinstance(value, str):
+        return parse_latency(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Constant(float(value))
     if hasattr(value, "draw"):

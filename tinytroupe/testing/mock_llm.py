@@ -31,7 +31,8 @@ class MockLLM(Brain):
     seed
         Decides generated replies, latencies and seeded faults, together with the person and the person's call number.
     latency
-        Seconds an answer takes, or a distribution: `Constant`, `Uniform`, `LogNormal`, `PerToken`, `Recorded`.
+        Seconds an answer takes, or a distribution: `Constant`, `Uniform`, `LogNormal`, `PerToken`, `Recorded`,
+        or a text that `parse_latency` reads, such as ``"lognormal:1.2,0.5"``.
     strict
         True: a request that nothing scripted fits is an error; False: it gets a generated reply;
         None: strict as soon as a rule or a queued reply exists.

@@ -16,7 +16,7 @@ from aiohttp import web
 from tinytroupe.testing.answer import Answer
 from tinytroupe.testing.call import endpoint_of
 from tinytroupe.testing.faults import error_body
-from tinytroupe.testing.latency import Latency, as_latency, parse_latency
+from tinytroupe.testing.latency import Latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,8 +258,7 @@ def run_server(
     """
     from tinytroupe.testing.mock_llm import MockLLM
 
-    spread = parse_latency(latency) if isinstance(latency, str) else as_latency(latency)
-    mock = MockLLM(seed, spread, strict, chunk_delay=chunk_delay, rpm=rpm, tpm=tpm)
+    mock = MockLLM(seed, latency, strict, chunk_delay=chunk_delay, rpm=rpm, tpm=tpm)
     if script is not None:
         load_script(mock, script)
     if replay is not None:

@@ -389,14 +389,16 @@ def test_endpoints_by_path(method, path, endpoint):
         ("pertoken:0.3,0.02", PerToken(0.3, 0.02)),
     ],
 )
-def test_latencies_on_the_command_line(text, latency):
-    assert parse_latency(text) == latency
+def test_latencies_that_are_written_down(text, latency):
+    assert parse_latency(text) == MockLLM(latency=text).latency == latency
 
 
 @pytest.mark.parametrize("text", ["", "fast", "normal:1,2", "lognormal:1", "uniform:1,2,3", "lognormal:a,b"])
 def test_malformed_latencies_name_the_forms(text):
     with pytest.raises(ValueError, match="lognormal:MEDIAN,SIGMA"):
         parse_latency(text)
+    with pytest.raises(ValueError, match="lognormal:MEDIAN,SIGMA"):
+        MockLLM().latency = text
 
 
 @pytest.mark.parametrize(
@@ -406,7 +408,7 @@ def test_impossible_latencies_are_refused(make):
     with pytest.raises(ValueError):
         make()
     with pytest.raises(TypeError):
-        MockLLM(latency="1")  # type: ignore[arg-type]
+        MockLLM(latency=None)  # type: ignore[arg-type]
 
 
 @settings(deadline=None)
