@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from typing import Any
 
 from tinytroupe.config import config_manager
+from tinytroupe.runtime.threads import in_threads
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Shared memory of a cluster that is started here; what does not fit goes to the disk."""
@@ -49,13 +50,20 @@ def ray_exceptions() -> Any:
     return importlib.import_module("ray.exceptions")
 
 
+_connecting = threading.Lock()
+_users = 0
+"""Blocks that share a connection that was made here: the last of them ends it."""
+_made = ExitStack()
+
+
 @contextmanager
 def connected(address: str | None = None) -> Iterator[Any]:
     """Yield the module `ray`, connected to a cluster inside the ``with`` block.
 
     The cluster is, the first that there is of: the one that the program is connected to already; `address`; the
-    setting ``RAY_ADDRESS``; Ray's own environment variable of that name; one that is started on this machine, for this
-    block alone, bound to 127.0.0.1, without dashboard and without usage statistics. Blocks: not for an event loop.
+    setting ``RAY_ADDRESS``; Ray's own environment variable of that name; one that is started on this machine, bound to
+    127.0.0.1, without dashboard and without usage statistics. It ends with the last of the blocks that use it at the
+    same time. Blocks: not for an event loop.
 
     Parameters
     ----------
@@ -69,14 +77,28 @@ def connected(address: str | None = None) -> Iterator[Any]:
     ConnectionError
         There is no cluster at the address.
     """
+    global _users
+    with _connecting:
+        ray = _connect(address)
+        _users += 1
+    try:
+        yield ray
+    finally:
+        with _connecting:
+            _users -= 1
+            if not _users:
+                _made.close()
+
+
+def _connect(address: str | None) -> Any:
+    """Connect, unless the program is connected already; `_made` ends what begins here."""
     given = address or config_manager.get("ray_address") or os.environ.get("RAY_ADDRESS")
     with ExitStack() as stack:
         if not given:
             stack.enter_context(_environment(HERE_ALONE))  # Ray reads some of it when it is imported
         ray = the_ray()
         if ray.is_initialized():
-            yield ray
-            return
+            return ray
         stack.callback(ray.shutdown)
         quiet = {"log_to_driver": False, "configure_logging": False}
         if given:
@@ -89,24 +111,13 @@ def connected(address: str | None = None) -> Iterator[Any]:
                 include_dashboard=False,
                 **quiet,
             )
-        yield ray
+        _made.push(stack.pop_all())
+    return ray
 
 
-@asynccontextmanager
-async def connection(address: str | None = None) -> AsyncIterator[Any]:
+def connection(address: str | None = None) -> AbstractAsyncContextManager[Any]:
     """Do what `connected` does without holding up the event loop."""
-    connecting = connected(address)
-    starting = asyncio.ensure_future(asyncio.to_thread(connecting.__enter__))
-    try:
-        ray = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await starting  # a thread can't be stopped, and what it has started has to be ended
-        await asyncio.to_thread(connecting.__exit__, None, None, None)
-        raise
-    try:
-        yield ray
-    finally:
-        await asyncio.to_thread(connecting.__exit__, None, None, None)
+    return in_threads(connected(address))
 
 
 @contextmanager

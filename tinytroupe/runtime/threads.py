@@ -1,10 +1,12 @@
-"""Threads that nobody waits for, and functions that end whatever they raise."""
+"""Threads that nobody waits for, functions that end whatever they raise, and contexts that do not hold up a loop."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -57,3 +59,19 @@ class DaemonThreads(Executor):
 
         threading.Thread(target=work, name=self._name, daemon=True).start()
         return future
+
+
+@asynccontextmanager
+async def in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a context in worker threads, so that the event loop goes on meanwhile."""
+    entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
+    try:
+        entered = await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        await entering  # a thread can't be stopped, and what it has begun has to be ended
+        await asyncio.to_thread(context.__exit__, None, None, None)
+        raise
+    try:
+        yield entered
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
