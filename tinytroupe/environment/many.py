@@ -73,7 +73,7 @@ def run_many(
         ``local``, the default: in this process. ``ray``, or `RayTasks` with particulars: each world in a process of
         its own on a cluster (extra ``ray``). Limits a minute (``REQUESTS_PER_MINUTE``, ``TOKENS_PER_MINUTE``) are
         kept by all of them together; calls in flight are each world's own. Worlds and people go on here with what has
-        become of them.
+        become of them. A journal in use takes in what all of them have asked, so that a study can be resumed.
     on_done
         Called with each `WorldRun` as soon as it is there, in a worker thread, one at a time.
 

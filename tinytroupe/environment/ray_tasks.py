@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,13 @@ from tinytroupe.agent.action import Action
 from tinytroupe.config import config_manager
 from tinytroupe.environment.remote_world import Lived, RunOptions, check, live, packed
 from tinytroupe.environment.tiny_world import TinyWorld
+from tinytroupe.llm.journal import current_journal
 from tinytroupe.llm.remote_broker import broker_on
+from tinytroupe.llm.shard_journal import ShardJournals
 from tinytroupe.runtime.clock import VirtualEventLoop
 from tinytroupe.runtime.cluster import check_installed, connection
 from tinytroupe.runtime.deadline import all_of
+from tinytroupe.runtime.threads import in_threads
 
 MOST_SUBMITTED = 1000
 """Worlds that are handed to the cluster at once, at most, where nobody says how many."""
@@ -43,14 +47,17 @@ class RayTasks:
     async def run(self, worlds: Sequence[TinyWorld], options: RunOptions, at_once: int | None, told: Told) -> None:
         """Live through worlds; each goes on here with what has become of it when its task is done.
 
-        A task that dies is not begun anew: it would ask everything once more.
+        Where a journal is in use (`tinytroupe.control.begin`), each world keeps a part of it: what is on record is not
+        asked again, and a task whose process dies is begun anew, three times. Without one it is not: it would ask
+        everything once more.
 
         Raises
         ------
         ImportError
             Ray is not installed.
         ValueError
-            A world can't be sent to another process, or the run is on virtual time. Nothing has run then.
+            A world can't be sent to another process, the journal is in mode ``cache``, or the run is on virtual time.
+            Nothing has run then.
         ConnectionError
             There is no cluster at the address.
         """
@@ -58,22 +65,35 @@ class RayTasks:
             raise ValueError("backend 'ray' runs on real time; on virtual time, leave it out")
         for world in worlds:
             check(world)
+        journal = current_journal()
+        journals = None if journal is None else ShardJournals(journal)
         check_installed()
-        async with connection(self.address) as ray:
-            await self._submit(ray, worlds, options, at_once, told)
+        async with AsyncExitStack() as stack:
+            ray = await stack.enter_async_context(connection(self.address))
+            if journals is not None:
+                await stack.enter_async_context(in_threads(journals.under_way()))
+            await self._submit(ray, worlds, options, at_once, told, journals)
 
     async def _submit(
-        self, ray: Any, worlds: Sequence[TinyWorld], options: RunOptions, at_once: int | None, told: Told
+        self,
+        ray: Any,
+        worlds: Sequence[TinyWorld],
+        options: RunOptions,
+        at_once: int | None,
+        told: Told,
+        journals: ShardJournals | None,
     ) -> None:
         room = asyncio.Semaphore(at_once or MOST_SUBMITTED)
-        task = ray.remote(live).options(**{"max_retries": 0, **self.task_options})
+        retries = 0 if journals is None else 3
+        task = ray.remote(live).options(**{"max_retries": retries, **self.task_options})
         settings = {**config_manager.as_dict(), "backend": "local", "shards": None}
 
         async def one(index: int, world: TinyWorld) -> None:
             actions, error = None, None
             async with room:
                 try:
-                    reference = task.remote(packed(world, ray.cloudpickle.dumps), options, settings, leases)
+                    part = None if journals is None else journals.part(index)
+                    reference = task.remote(packed(world, ray.cloudpickle.dumps), options, settings, leases, part)
                     try:
                         lived: Lived = pickle.loads(await reference)
                     except asyncio.CancelledError:
@@ -81,6 +101,8 @@ class RayTasks:
                         raise
                     lived.state.take_back(world)
                     actions, error = lived.actions, lived.error
+                    if journals is not None:
+                        journals.count(lived.hits, lived.misses)
                 except Exception as failure:
                     error = failure
             await told(index, actions, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -18,8 +19,9 @@ from tinytroupe.environment.fences import fences
 from tinytroupe.environment.tiny_social_network import TinySocialNetwork
 from tinytroupe.environment.tiny_world import TinyWorld
 from tinytroupe.llm import ChatModel, current_model
-from tinytroupe.llm.journal import current_journal
+from tinytroupe.llm.journal import use_journal
 from tinytroupe.llm.leases import LeaseSource, use_leases
+from tinytroupe.llm.shard_journal import JournalPart
 from tinytroupe.runtime.clock import WallClock, use_clock
 from tinytroupe.runtime.errors import PROTOCOL, portable, story
 
@@ -138,12 +140,16 @@ class Lived:
         What ended the run early, then its cause, and so on; empty where it ended well.
     story
         The same as it was written down there.
+    hits, misses
+        Model calls that were on record, and that were not; 0 where there is no journal.
     """
 
     state: WorldState
     actions: list[dict[str, list[Action]]] | None
     errors: tuple[Exception, ...]
     story: str
+    hits: int = 0
+    misses: int = 0
 
     @property
     def error(self) -> Exception | None:
@@ -194,8 +200,6 @@ def check(world: TinyWorld) -> None:
         reasons.append(f"it is a {type(world).__name__}, whose rules are not known there")
     if world.clock is not None:
         reasons.append("it has a clock of its own")
-    if current_journal() is not None:
-        reasons.append("a journal is in use, which records in this process alone")
     for person in world.agents:
         if person.semantic_memory.by_meaning and not person.semantic_memory.asks(person._embed):
             reasons.append(f"the semantic memory of {person.name} has an embedder of its own")
@@ -203,10 +207,34 @@ def check(world: TinyWorld) -> None:
         raise ValueError(f"world {world.name!r} can't be sent to another process: {'; '.join(reasons)}")
 
 
-def live(sent: bytes, options: RunOptions, settings: Mapping[str, Any], leases: LeaseSource | None) -> bytes:
-    """Live through a world that was packed, in the process that this is called in; returns a `Lived`, pickled."""
+def live(
+    sent: bytes,
+    options: RunOptions,
+    settings: Mapping[str, Any],
+    leases: LeaseSource | None,
+    part: JournalPart | None = None,
+) -> bytes:
+    """Live through a world that was packed, in the process that this is called in; returns a `Lived`, pickled.
+
+    Parameters
+    ----------
+    sent
+        The world.
+    options, settings, leases
+        How it lives.
+    part
+        Its part of the journal of all worlds; None: there is none.
+    """
     state: WorldState = pickle.loads(sent)
-    with config_manager.override(**settings), WallClock() as clock, use_clock(clock), use_leases(leases):
+    hits = misses = 0
+    with (
+        config_manager.override(**settings),
+        WallClock() as clock,
+        use_clock(clock),
+        use_leases(leases),
+        nullcontext() if part is None else part.opened() as journal,
+        nullcontext() if journal is None else use_journal(journal),
+    ):
         world = state.world()
         actions, error = None, None
         try:
@@ -220,10 +248,12 @@ def live(sent: bytes, options: RunOptions, settings: Mapping[str, Any], leases: 
         except Exception as failure:
             error = failure
         after = WorldState.of(world, None)
+        if journal is not None:
+            hits, misses = journal.hits, journal.misses
     _make_portable(after.metrics)
     errors = () if error is None else tuple(map(portable, _chain(error)))
     told = "" if error is None else story(error)
-    return pickle.dumps(Lived(after, actions, errors, told), PROTOCOL)
+    return pickle.dumps(Lived(after, actions, errors, told, hits, misses), PROTOCOL)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -302,8 +302,6 @@ class ExchangeFile:
     def counts(self) -> tuple[int, int, int]:
         """Return the number of answered exchanges, of those without a reply, and their bytes as stored."""
         self._look()
-        answered: int
-        total: int
         answered, total = self._connection.execute("SELECT count(reply), count(*) FROM exchange").fetchone()
         return answered, total - answered, self._bytes
 
@@ -341,6 +339,8 @@ class ExchangeFile:
 
     def _merge(self) -> None:
         execute = self._connection.execute
+        if not execute("PRAGMA other.user_version").fetchone()[0]:  # its process was killed before it held anything
+            return
         execute("INSERT OR IGNORE INTO prefix (hash, body) SELECT hash, body FROM other.prefix ORDER BY id")
         execute(
             "INSERT INTO exchange (simulation, person, call, hash, prefix, request, reply, bytes, used) "

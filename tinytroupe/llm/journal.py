@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tinytroupe.llm import canonical
 from tinytroupe.llm.canonical import Canonical
 from tinytroupe.llm.exchanges import ExchangeFile, JournalError, Key
-from tinytroupe.llm.model import ChatModel, ChatReply, ChatRequest, ModelError
+from tinytroupe.llm.journal_work import Drain, Work
+from tinytroupe.llm.model import ChatModel, ChatReply, ChatRequest
+from tinytroupe.llm.parts import take_in_left_behind
 
 __all__ = [
     "Journal",
@@ -67,38 +69,6 @@ class JournalStats:
     misses: int
 
 
-class _Work(Generic[T]):
-    """Something to do in the journal's thread, and what came of it."""
-
-    __slots__ = ("do", "error", "result")
-
-    def __init__(self, do: Callable[[], T]) -> None:
-        self.do = do
-        self.result: T | None = None
-        self.error: BaseException | None = None
-
-    def attempt(self) -> None:
-        try:
-            self.result = self.do()
-        except (ModelError, ValueError, TypeError, OverflowError) as error:
-            self.error = error  # this asker's own (no match, a name that can't be stored): the others' work goes on
-
-    def outcome(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value]
-
-
-class _Drain:
-    """One visit of the journal's thread to the queue, for a loop that waits for it."""
-
-    __slots__ = ("done", "started")
-
-    def __init__(self) -> None:
-        self.started = False
-        self.done: asyncio.Future[None] | None = None
-
-
 class Journal:
     """A record of exchanges, to resume, to replay without network, or to answer the same question only once.
 
@@ -126,6 +96,10 @@ class Journal:
         Not a journal, of a newer version, or not to be opened. The file is left as it is.
     ValueError
         Unknown mode or a bound below 1.
+
+    Notes
+    -----
+    In mode ``record`` it takes over what a killed run on a cluster has left beside it.
     """
 
     def __init__(
@@ -146,6 +120,12 @@ class Journal:
         if max_bytes is None:
             max_bytes = MEMORY_BYTES if self.path == ":memory:" else FILE_BYTES
         self._file = ExchangeFile(self.path, read_only=mode == "replay", max_bytes=max_bytes, power_safe=power_safe)
+        if mode == "record" and self.path != ":memory:":
+            try:
+                take_in_left_behind(self._file)
+            except BaseException:
+                self._file.close()
+                raise
         self._closed = False
         # For those who forget to close, at exit at the latest.
         self._finalizer = weakref.finalize(self, self._file.close)
@@ -193,7 +173,7 @@ class Journal:
 
     def give_up(self, *keys: Key) -> None:
         """Say that no replies to requests that were begun will come; they need not be kept any longer."""
-        self._queue.append(_Work(lambda: self._file.ended(keys)))  # with the next commit: nothing is dropped before
+        self._queue.append(Work(lambda: self._file.ended(keys)))  # with the next commit: nothing is dropped before
 
     def key(self, asked: Canonical, simulation: str = "", person: str = "", call: int = 0) -> Key:
         """Return what an exchange is known by; in mode ``cache`` it does not matter who asks."""
@@ -247,8 +227,8 @@ class Journal:
     def _start_thread(self) -> None:
         self._pid = os.getpid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tinytroupe-journal")
-        self._queue: deque[_Work[Any]] = deque()
-        self._drains: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Drain] = weakref.WeakKeyDictionary()
+        self._queue: deque[Work[Any]] = deque()
+        self._drains: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Drain] = weakref.WeakKeyDictionary()
 
     def _ready(self) -> None:
         if self._closed:
@@ -260,11 +240,11 @@ class Journal:
     async def _do(self, do: Callable[[], T]) -> T:
         self._ready()
         loop = asyncio.get_running_loop()
-        work = _Work(do)
+        work = Work(do)
         self._queue.append(work)
         drain = self._drains.get(loop)
         if drain is None or drain.started:  # a drain that has started may have missed this; one that has not, will not
-            drain = _Drain()
+            drain = Drain()
             drain.done = loop.run_in_executor(self._thread, self._drain, drain)
             self._drains[loop] = drain
         assert drain.done is not None
@@ -277,10 +257,10 @@ class Journal:
         self._ready()
         return self._thread.submit(do, self._file).result()
 
-    def _drain(self, drain: _Drain) -> None:
+    def _drain(self, drain: Drain) -> None:
         """Do all that waits, in one commit."""
         drain.started = True
-        batch: list[_Work[Any]] = []
+        batch: list[Work[Any]] = []
         while self._queue:
             batch.append(self._queue.popleft())
         if not batch:

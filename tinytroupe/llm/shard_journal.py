@@ -1,10 +1,11 @@
-"""The journal of a shard: one file for each, which together are the journal of the run."""
+"""A journal in parts: one file for each process that takes part in a run, which together are the journal of the run."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tinytroupe.llm import canonical
@@ -12,6 +13,7 @@ from tinytroupe.llm.canonical import Canonical
 from tinytroupe.llm.exchanges import ExchangeFile, Key
 from tinytroupe.llm.journal import Journal, Mode
 from tinytroupe.llm.model import ModelError
+from tinytroupe.llm.parts import PART, PartsDirectory
 
 _EARLIER = "earlier.sqlite"
 _MARK = "run"
@@ -31,15 +33,30 @@ class ShardJournal(Journal):
         The file with what earlier runs have recorded; None: there is none.
     mode
         ``record`` or ``replay``, of the run.
+    power_safe
+        As of `Journal`: what is to survive the machine has to be on the disk.
+    passing
+        Whether nobody is going to look for the file, so that it goes when this is closed.
 
     Attributes
     ----------
+    passing
+        See above.
     reliving
         True: what is not recorded is a `ModelError`, and nothing is asked. So a call that failed fails once more.
     """
 
-    def __init__(self, path: str | os.PathLike[str], earlier: str | os.PathLike[str] | None, mode: Mode) -> None:
-        super().__init__(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        earlier: str | os.PathLike[str] | None,
+        mode: Mode,
+        *,
+        power_safe: bool = False,
+        passing: bool = False,
+    ) -> None:
+        super().__init__(path, power_safe=power_safe)
+        self.passing = passing
         self.replays_cost = True
         self.reliving = False
         self._is_replay = mode == "replay"
@@ -74,83 +91,119 @@ class ShardJournal(Journal):
         super().close()
         if self._earlier is not None:
             self._earlier.close()
+        if self.passing:
+            path = Path(self.path)
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # others have theirs in there
+                path.parent.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPart:
+    """What a process has to know to keep its part of a run's journal.
+
+    Attributes
+    ----------
+    path, mark
+        Its file, and what the driver has left beside it to be known by.
+    earlier
+        The file with what earlier runs have recorded; None: there is none.
+    mode
+        Of the run.
+    is_kept
+        Whether it becomes part of the run's journal; else it is for lost processes alone.
+    """
+
+    path: Path
+    mark: str
+    earlier: Path | None
+    mode: Mode
+    is_kept: bool
+
+    def opened(self) -> ShardJournal:
+        """Return the journal, in the process that keeps it.
+
+        Raises
+        ------
+        RuntimeError
+            The directory is not the driver's, and must be.
+        """
+        directory = self.path.parent
+        reached = reaches(directory, self.mark)
+        if not reached and self.is_kept:
+            raise RuntimeError(
+                f"the directory {directory} of the journal can't be reached from every machine of the cluster; give "
+                "control.begin() a path on storage that all of them share"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        return ShardJournal(self.path, self.earlier, self.mode, power_safe=self.is_kept, passing=not reached)
 
 
 class ShardJournals:
-    """The driver's side: where the files of the shards are, and how they become one journal again.
+    """The driver's side of one run: where the parts are, and how they become one journal again.
 
     Parameters
     ----------
     journal
-        The journal of the run; None: it keeps none, and the files are for lost shards alone.
+        The journal of the run; None: it keeps none, and the parts are for lost processes alone.
+
+    Raises
+    ------
+    ValueError
+        A journal in mode ``cache``.
     """
 
     def __init__(self, journal: Journal | None) -> None:
         if journal is not None and journal.mode == "cache":
             raise ValueError(
-                "a journal in mode 'cache' answers whoever asks the same, which shards elsewhere can't know of; "
+                "a journal in mode 'cache' answers whoever asks the same, which processes elsewhere can't know of; "
                 "use mode 'record'"
             )
         self._journal = journal
-        self._kept = journal is not None and journal.path != ":memory:"
-        self._directory: Path | None = None
+        self._directory: PartsDirectory | None = None
+        self._mark = os.urandom(16).hex()
+
+    @contextmanager
+    def under_way(self) -> Iterator[ShardJournals]:
+        """Keep parts inside the ``with`` block; at its end the journal takes them in, and their files are removed.
+
+        Raises
+        ------
+        JournalError
+            A file can't be read or written; the parts are left where they are, for whoever opens the journal next.
+        """
+        journal = self._journal
+        self._directory = PartsDirectory.new(None if journal is None or journal.path == ":memory:" else journal.path)
+        try:
+            if journal is not None and journal.stats().exchanges:
+                journal.do_now(lambda file: file.copy_to(self.directory / _EARLIER))
+            (self.directory / _MARK).write_text(self._mark, "utf-8")
+            yield self
+        finally:
+            try:
+                if journal is not None and journal.mode == "record":
+                    journal.do_now(self._directory.become_part_of)
+            except BaseException:
+                self._directory.let_go()
+                raise
+            self._directory.remove()
 
     @property
     def directory(self) -> Path:
         """Where the files are: beside the journal's own, else a temporary directory."""
         assert self._directory is not None
-        return self._directory
+        return self._directory.path
 
-    @property
-    def must_be_shared(self) -> bool:
-        """Whether every shard must reach the directory, or what it records would be lost to the journal."""
-        return self._journal is not None
-
-    @property
-    def mode(self) -> Mode:
-        """Mode of the run."""
-        return "record" if self._journal is None else self._journal.mode
-
-    def path(self, shard: int) -> Path:
-        """Return the file of a shard."""
-        return self.directory / f"{shard}.journal"
-
-    @property
-    def earlier(self) -> Path | None:
-        """The file with what earlier runs have recorded; None: there is none."""
-        path = self.directory / _EARLIER
-        return path if path.exists() else None
-
-    def open(self) -> str:
-        """Make the directory, take in what a run has left there that was killed, and return the mark of this run."""
-        if self._kept:
-            assert self._journal is not None
-            self._directory = Path(f"{self._journal.path}.shards").absolute()
-            if self._directory.is_dir():
-                self.gather()
-            self._directory.mkdir(exist_ok=True)
-        else:
-            self._directory = Path(tempfile.mkdtemp(prefix="tinytroupe-shards-"))
-        if self._journal is not None and self._journal.stats().exchanges:
-            self._journal.do_now(lambda file: file.copy_to(self.directory / _EARLIER))
-        mark = os.urandom(16).hex()
-        (self.directory / _MARK).write_text(mark, "utf-8")
-        return mark
-
-    def gather(self) -> None:
-        """Take the shards' exchanges into the journal of the run, and remove their files.
-
-        Raises
-        ------
-        JournalError
-            A file can't be read; all are left where they are.
-        """
-        if self._journal is not None and self.mode == "record":
-            for path in sorted(self.directory.glob("*.journal")):
-                self._journal.do_now(lambda file, path=path: file.take_in(path))  # type: ignore[misc]
-        for path in self.directory.iterdir():
-            path.unlink()
-        self.directory.rmdir()
+    def part(self, number: int) -> JournalPart:
+        """Return what the process that keeps a part has to know."""
+        earlier = self.directory / _EARLIER
+        return JournalPart(
+            self.directory / f"{number}{PART}",
+            self._mark,
+            earlier if earlier.exists() else None,
+            "record" if self._journal is None else self._journal.mode,
+            self._journal is not None,
+        )
 
     def count(self, hits: int, misses: int) -> None:
         """Add what shards had on record, and what they had not, to the figures of the journal."""

@@ -1,10 +1,12 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files that several may use at once: nobody ever sees half of one, and one alone holds a lock."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -35,3 +37,24 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
             error.errno, f"cannot write {target}: {error.strerror or error}; free space or choose another directory"
         ) from error
     return target
+
+
+def hold(path: str | os.PathLike[str]) -> Callable[[], None] | None:
+    """Hold a lock file, made where it is missing; another run of this process is somebody else, too.
+
+    Returns
+    -------
+    callable or None
+        Lets go of it, as the end of the process does; the file stays. None: somebody else holds it.
+
+    Notes
+    -----
+    SQLite's locks: those of operating systems are not alike.
+    """
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        connection.close()
+        return None
+    return connection.close

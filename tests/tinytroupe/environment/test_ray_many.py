@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import on_ray
 import pytest
 
-from tinytroupe import TinyPerson, TinyWorld, config_manager, run_many
+from tinytroupe import TinyPerson, TinyWorld, config_manager, control, run_many
 from tinytroupe.environment import RayTasks, run_many_async
+from tinytroupe.llm import ChatReply, Usage
 from tinytroupe.runtime.clock import WallClock, use_clock
 from tinytroupe.runtime.cluster import connected
 from tinytroupe.testing import MockLLM
@@ -31,6 +34,7 @@ def cluster():
     patch, before = pytest.MonkeyPatch(), on_ray.processes()
     patch.setenv("OPENAI_API_KEY", "x")  # workers begin with what is there now
     with connected() as ray:
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know nothing of the tests
         yield ray
     patch.undo()
     assert on_ray.left(before) == set()
@@ -89,8 +93,7 @@ class Deadly:
         pass
 
 
-def test_failures_stay_with_their_worlds_and_are_listed(mock, cluster, capsys, caplog):
-    cluster.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+def test_failures_stay_with_their_worlds_and_are_listed(mock, capsys, caplog):
     mock.when(person="Locked 1").fail("invalid_key")
     worlds = [town("Good"), town("Locked"), town("Deadly", model=Deadly()), town("Odd", model=threading.Lock())]
     with config_manager.override(progress="on"):
@@ -104,6 +107,51 @@ def test_failures_stay_with_their_worlds_and_are_listed(mock, cluster, capsys, c
     (listed,) = [record.getMessage() for record in caplog.records if "worlds failed" in record.getMessage()]
     assert listed.startswith("3 of 4 worlds failed: Locked: ")
     assert "Deadly: " in listed
+
+
+class DiesOnce:
+    """Answers, and notes whom; the first time that the second of the people asks, its process dies."""
+
+    def __init__(self, notes):
+        self.notes = str(notes)
+
+    async def complete(self, request):
+        one = f"{request.origin.person}, call {request.origin.call}\n"
+        with open(self.notes, "a+") as notes:
+            notes.seek(0)
+            first = one not in notes.readlines()
+            notes.write(one)
+        if one.endswith(" 1, call 0\n") and first:
+            await asyncio.sleep(0.5)  # what the others were answered is on record by then
+            os._exit(1)
+        return ChatReply(json.dumps(SAID), Usage(1, 10, 5), "m")
+
+    async def embed(self, texts):
+        raise NotImplementedError
+
+    async def aclose(self):
+        pass
+
+
+@pytest.mark.usefixtures("mock")
+def test_with_a_journal_a_study_goes_on_where_it_was_lost(tmp_path):
+    def study(steps):
+        simulation = control.begin(tmp_path / "study.journal")
+        try:
+            runs = run_many([town(name, model=DiesOnce(tmp_path / name)) for name in "AB"], steps, backend=LIGHT)
+        finally:
+            control.end()
+        asked = Counter(line for name in "AB" for line in (tmp_path / name).read_text().splitlines())
+        return [(run.error, run.world.usage.calls) for run in runs], simulation.cache_hits, asked
+
+    runs, _, asked = study(1)
+    assert runs == [(None, 3)] * 2
+    twice = {one for one, times in asked.items() if times > 1}
+    assert twice == {"A 1, call 0", "B 1, call 0"}  # what was under way, and so on no record
+    runs, hits, asked_then = study(2)
+    assert (runs, hits) == ([(None, 3)] * 2, 6)  # what is on record costs nothing
+    assert asked_then == asked + Counter(f"{name} {number}, call 1" for name in "AB" for number in range(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A", "B", "study.journal"]
 
 
 def test_all_worlds_together_keep_one_limit(mock):

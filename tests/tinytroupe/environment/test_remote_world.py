@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tinytroupe import TinyPerson, TinySocialNetwork, TinyWorld, VirtualClock, config_manager, run_many
-from tinytroupe.environment.remote_world import RunOptions, ThereError, check, live, packed
+from tinytroupe.environment.remote_world import RunOptions, ThereError, live, packed
 from tinytroupe.llm.journal import Journal, use_journal
+from tinytroupe.llm.shard_journal import ShardJournals
 from tinytroupe.runtime.clock import use_clock
 from tinytroupe.testing import DirectModel, MockLLM
 
@@ -137,13 +138,35 @@ def test_what_cannot_be_sent_is_refused(make, message):
     assert message in str(raised.value)
 
 
-def test_a_journal_of_this_process_is_not_left_behind_in_silence(tmp_path):
+def test_each_world_keeps_its_part_of_a_journal_and_goes_on_from_it(tmp_path):
+    def lived(steps):
+        with Journal(tmp_path / "a.journal") as journal, ShardJournals(journal).under_way() as journals:
+            worlds = [town(f"Town {number}") for number in range(2)]
+            options, settings = RunOptions(steps, None, False, None, None), config_manager.as_dict()
+            there = [
+                pickle.loads(live(packed(world, pickle.dumps), options, settings, None, journals.part(number)))
+                for number, world in enumerate(worlds)
+            ]
+            for world, one in zip(worlds, there, strict=True):
+                one.state.take_back(world)
+        return worlds, [(one.hits, one.misses, one.error) for one in there]
+
+    first, counts = lived(1)
+    assert counts == [(0, 3, None)] * 2
+    again, counts = lived(2)
+    assert counts == [(3, 3, None)] * 2
+    assert [world.usage.calls for world in again] == [3, 3]  # what was on record costs nothing
+    for before, after in zip(first, again, strict=True):
+        assert [turn.actions for turn in after.timeline()[:3]] == [turn.actions for turn in before.timeline()]
+
+
+def test_a_cache_for_all_who_ask_the_same_can_not_be_taken_along():
     with (
-        Journal(tmp_path / "a.journal") as journal,
+        Journal(mode="cache") as journal,
         use_journal(journal),
-        pytest.raises(ValueError, match="a journal is in use"),
+        pytest.raises(ValueError, match=r"a journal in mode 'cache' .* use mode 'record'"),
     ):
-        check(town())
+        run_many([town()], 1, backend="ray")
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch):

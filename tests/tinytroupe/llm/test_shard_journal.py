@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 
 from tinytroupe.llm import ChatReply, ChatRequest, ModelError, Origin, Usage
-from tinytroupe.llm.journal import Journal, JournaledModel, ReplayMismatch
-from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals, reaches
+from tinytroupe.llm.journal import Journal, JournaledModel, JournalError, ReplayMismatch
+from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals
 
 
 class Model:
@@ -70,37 +73,94 @@ def test_who_relives_the_past_asks_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["file", "memory"])
-def test_the_journals_of_shards_become_one_again(tmp_path, kept):
+def test_the_parts_become_one_again(tmp_path, kept):
     with Journal(tmp_path / "journal" if kept else ":memory:") as journal:
         ask(journal, "Before")
-        journals = ShardJournals(journal)
-        mark = journals.open()
-        directory = journals.directory
-        assert reaches(directory, mark)
-        assert not reaches(directory, "another")
-        for shard, person in enumerate(("Ann", "Ben")):
-            with ShardJournal(journals.path(shard), journals.earlier, journals.mode) as part:
-                assert ask(part, "Before", "Ann")[1] == 0
-                ask(part, "Hello", person, 1)
-        journals.gather()
-        assert not directory.exists()
+        with ShardJournals(journal).under_way() as journals:
+            for number, person in enumerate(("Ann", "Ben")):
+                with journals.part(number).opened() as part:
+                    assert ask(part, "Before", "Ann")[1] == 0
+                    ask(part, "Hello", person, 1)
+        assert not journals.directory.exists()
         assert journal.stats().exchanges == 3
         assert [ask(journal, "Hello", person, 1)[1] for person in ("Ann", "Ben")] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal"] * kept
 
 
-def test_what_a_killed_run_left_behind_is_taken_in_by_the_next(tmp_path):
+def test_runs_at_the_same_time_keep_their_parts_apart(tmp_path):
     with Journal(tmp_path / "journal") as journal:
-        killed = ShardJournals(journal)
-        killed.open()
-        with ShardJournal(killed.path(1), None, "record") as part:
-            ask(part, "Hello")
-    with Journal(tmp_path / "journal") as journal:
-        journals = ShardJournals(journal)
-        journals.open()
-        with ShardJournal(journals.path(0), journals.earlier, "record") as part:
-            assert ask(part, "Hello")[1] == 0
-        journals.gather()
+        with ShardJournals(journal).under_way() as first:
+            with first.part(0).opened() as part:
+                ask(part, "Hello", "Ann")
+                with ShardJournals(journal).under_way() as second, second.part(0).opened() as other:
+                    ask(other, "Hello", "Ben")
+                Journal(tmp_path / "journal").close()  # nor does another process that looks into it disturb anybody
+                ask(part, "Bye", "Ann", 1)
+            with first.part(0).opened() as again:  # a shard that was lost
+                assert [ask(again, "Hello", "Ann")[1], ask(again, "Bye", "Ann", 1)[1]] == [0, 0]
+        assert journal.stats().exchanges == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal"]
+
+
+KILLED = """
+import asyncio, os, sys
+sys.path.insert(0, os.path.dirname(sys.argv[2]))
+from test_shard_journal import ask
+from tinytroupe.llm.journal import Journal
+from tinytroupe.llm.shard_journal import ShardJournals
+
+with Journal(sys.argv[1]) as journal, ShardJournals(journal).under_way() as journals:
+    ask(journals.part(1).opened(), "Hello")
+    journals.part(2).path.touch()  # killed as well, before there was anything in it
+    os._exit(9)
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """Return the journal of a run whose processes were all killed."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "journal"), __file__]
+    assert subprocess.run(command, timeout=60).returncode == 9
+    return tmp_path / "journal"
+
+
+def test_what_a_killed_run_left_behind_is_taken_in_by_whoever_opens_the_journal(killed):
+    with Journal(killed) as journal:  # in one piece, say
+        assert ask(journal, "Hello")[1] == 0
         assert (journal.stats().exchanges, journal.stats().unfinished) == (1, 0)
+    assert [path.name for path in killed.parent.iterdir()] == ["journal"]
+
+
+def test_a_replay_leaves_what_it_can_not_take_in(killed):
+    with Journal(killed, "replay") as journal, ShardJournals(journal).under_way() as journals:
+        assert journals.part(0).earlier is None
+    with Journal(killed) as journal:
+        assert journal.stats().exchanges == 1
+
+
+def test_a_part_that_can_not_be_read_is_named_and_left(killed):
+    (damaged,) = killed.parent.glob("journal.shards/*/2.journal")
+    damaged.write_bytes(b"no journal at all" * 100)
+    for _ in range(2):
+        with pytest.raises(JournalError, match=r"2\.journal can't be taken into .*; move it away"):
+            Journal(killed)
+    damaged.unlink()
+    with Journal(killed) as journal:
+        assert journal.stats().exchanges == 1
+
+
+def test_on_a_machine_that_does_not_see_the_directory(tmp_path):
+    with ShardJournals(None).under_way() as journals:
+        here = journals.part(0)
+    # There, a part for lost processes alone goes when it is closed.
+    there = replace(here, path=tmp_path / "there" / "0.journal")
+    with there.opened() as part:
+        ask(part, "Hello")
+        assert there.path.exists()
+    assert not list(tmp_path.iterdir())
+    # A journal that is kept would miss it.
+    with pytest.raises(RuntimeError, match=r"there of the journal can't be reached from every machine"):
+        replace(there, is_kept=True).opened()
 
 
 def test_a_reply_completes_a_request_that_was_on_record_without_one(tmp_path):
@@ -112,11 +172,8 @@ def test_a_reply_completes_a_request_that_was_on_record_without_one(tmp_path):
     with Journal(tmp_path / "journal") as journal:
         with pytest.raises(ModelError):
             asyncio.run(JournaledModel(Silent(), journal).complete(request))
-        journals = ShardJournals(journal)
-        journals.open()
-        with ShardJournal(journals.path(0), journals.earlier, "record") as part:
+        with ShardJournals(journal).under_way() as journals, journals.part(0).opened() as part:
             ask(part, "Hello")
-        journals.gather()
         assert (journal.stats().exchanges, journal.stats().unfinished) == (1, 0)
         assert ask(journal, "Hello")[1] == 0
 

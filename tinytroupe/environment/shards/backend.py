@@ -18,10 +18,16 @@ class ShardError(SimulationError):
 
 @runtime_checkable
 class ShardBackend(Protocol):
-    """Keeps the shards of one run: started once, stepped all at once, stopped at the end whatever happened."""
+    """Keeps the shards of one run at a time: started, stepped all at once, stopped at the end whatever happened."""
 
     async def start(self, specs: Sequence[ShardSpec]) -> None:
-        """Bring the shards to life; what has begun is ended by `stop` where this fails."""
+        """Bring the shards to life; where this fails, nothing of it is left, and `stop` is not called.
+
+        Raises
+        ------
+        RuntimeError
+            It keeps the shards of another run.
+        """
         ...
 
     async def step(self, shard: int, inbox: Inbox) -> Outbox:
@@ -51,6 +57,21 @@ class ShardBackend(Protocol):
         ...
 
 
+def check_free(backend: ShardBackend, world: str | None) -> None:
+    """Look whether a backend can be started: not while it keeps the shards of a world.
+
+    Raises
+    ------
+    RuntimeError
+        It does.
+    """
+    if world is not None:
+        raise RuntimeError(
+            f"this {type(backend).__name__} keeps the shards of world {world!r}, which is running; give each of the "
+            "worlds that run at the same time a backend of its own"
+        )
+
+
 class LocalBackend:
     """Shards in this process, on the loop of the run.
 
@@ -66,6 +87,7 @@ class LocalBackend:
 
     async def start(self, specs: Sequence[ShardSpec]) -> None:
         """See `ShardBackend.start`."""
+        check_free(self, self._shards[0].world if self._shards else None)
         self._shards = [Shard(spec, self._clock) for spec in specs]
 
     async def step(self, shard: int, inbox: Inbox) -> Outbox:

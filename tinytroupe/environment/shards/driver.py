@@ -89,9 +89,8 @@ class ShardedRun:
             A failure ended the run, or a shard was lost for good. All steps before it are complete and kept.
         """
         memories = [person.episodic_memory for person in self._people]
-        specs = self._specs()
+        await self._backend.start(self._specs())
         try:
-            await self._backend.start(specs)
             for index, person in enumerate(self._people):
                 person.episodic_memory = cast("EpisodicMemory", Away(memories[index], self._sender(index)))
             try:

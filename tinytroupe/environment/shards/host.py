@@ -7,7 +7,6 @@ import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from tinytroupe.config import config_manager
@@ -15,9 +14,9 @@ from tinytroupe.engine.turn import TurnOutcome
 from tinytroupe.environment.shards.exchange import Inbox, LeftOut, Outbox, Settlement
 from tinytroupe.environment.shards.shard import Shard
 from tinytroupe.llm import model_in_use
-from tinytroupe.llm.journal import Mode, use_journal
+from tinytroupe.llm.journal import use_journal
 from tinytroupe.llm.leases import LeaseSource, use_leases
-from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals, reaches
+from tinytroupe.llm.shard_journal import JournalPart
 from tinytroupe.runtime.errors import PROTOCOL, portable, story
 
 
@@ -33,39 +32,15 @@ class HostSpec:
     ----------
     settings
         Those of the driver; None: they are this process's own.
-    directory, mark
-        Where the journals are, and what the driver has left there to be known by.
-    journal, earlier
-        The shard's file, and the one with what earlier runs have recorded.
-    mode
-        Mode of the run's journal.
-    must_be_shared
-        Whether a directory that is not the driver's is an error.
+    journal
+        Its part of the run's journal.
     leases
         Where leave to send comes from; None: nothing is limited for all shards together.
     """
 
     settings: Mapping[str, Any] | None
-    directory: Path
-    mark: str
-    journal: Path
-    earlier: Path | None
-    mode: Mode
-    must_be_shared: bool
+    journal: JournalPart
     leases: LeaseSource | None = None
-
-    @classmethod
-    def of(
-        cls,
-        journals: ShardJournals,
-        shard: int,
-        settings: Mapping[str, Any],
-        mark: str,
-        leases: LeaseSource | None = None,
-    ) -> HostSpec:
-        """Return what the host of a shard begins with."""
-        where = (journals.directory, mark, journals.path(shard), journals.earlier)
-        return cls(settings, *where, journals.mode, journals.must_be_shared, leases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +81,7 @@ class Host:
     def __init__(self, spec: HostSpec, shard: bytes) -> None:
         if spec.settings is not None:
             config_manager.update_multiple(spec.settings)
-        if not reaches(spec.directory, spec.mark):
-            if spec.must_be_shared:
-                raise RuntimeError(
-                    f"the directory {spec.directory} of the journal can't be reached from every machine of the "
-                    "cluster; give control.begin() a path on storage that all of them share"
-                )
-            spec.directory.mkdir(parents=True, exist_ok=True)
-        self._reaches = reaches(spec.directory, spec.mark)
-        self._journal = ShardJournal(spec.journal, spec.earlier, spec.mode)
+        self._journal = spec.journal.opened()
         self._shard = Shard(pickle.loads(shard))
         self._leases = spec.leases
         self._busy = asyncio.Lock()
@@ -148,8 +115,6 @@ class Host:
         LostHistoryError
             What was asked is not on record here.
         """
-        if past and not self._reaches:
-            raise LostHistoryError("its journal is not on storage that all machines of the cluster share")
         self._journal.reliving = True
         try:
             with use_journal(self._journal), config_manager.override(turn_timeout=None):
@@ -158,7 +123,8 @@ class Host:
                     acted = [outcome for outcome in outcomes if outcome.error is None]
                     failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
                     if failed is not None or digest_of(acted) != one.digest:
-                        raise LostHistoryError("its journal does not hold all that it had asked") from failed
+                        where = ", and is not on storage that all machines share" if self._journal.passing else ""
+                        raise LostHistoryError(f"its journal does not hold all that it had asked{where}") from failed
         finally:
             self._journal.reliving = False
         self._begun = number

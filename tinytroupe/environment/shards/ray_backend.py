@@ -12,7 +12,7 @@ from typing import Any
 
 from tinytroupe.agent.life import Life
 from tinytroupe.config import config_manager
-from tinytroupe.environment.shards.backend import ShardError
+from tinytroupe.environment.shards.backend import ShardError, check_free
 from tinytroupe.environment.shards.exchange import Inbox, Outbox, Settlement, ShardSpec
 from tinytroupe.environment.shards.host import Host, HostSpec, LostHistoryError, Past, digest_of, pack, unpacked
 from tinytroupe.llm import current_model
@@ -21,11 +21,18 @@ from tinytroupe.llm.remote_broker import broker_on
 from tinytroupe.llm.shard_journal import ShardJournals
 from tinytroupe.runtime.clock import VirtualEventLoop
 from tinytroupe.runtime.cluster import connection, ray_exceptions
+from tinytroupe.runtime.deadline import all_of, end, within
+from tinytroupe.runtime.threads import in_threads
 
 logger = logging.getLogger("tinytroupe.shards")
 
 STEPS_KEPT = 50
 """Steps that a lost shard goes through once more, at most: after so many, the lives of its people are put by anew."""
+
+WAITING_S = 30.0
+"""Seconds after which the log tells of shards that have not begun so far, and again and again."""
+CLOSING_S = 10.0
+"""Seconds that a shard has to let go of its connections; its journal is complete before."""
 
 _ATTEMPTS = 5
 
@@ -48,6 +55,8 @@ class _Tenant:
         Those since it was put by last.
     pending
         The step that was sent last and has not been answered.
+    lives
+        Whether the actor has begun to: it can't be asked anything before, nor be waited for.
     restarts_left
         How often it may be lost.
     """
@@ -60,6 +69,7 @@ class _Tenant:
     number: int = 0
     past: list[Past] = field(default_factory=list)
     pending: Inbox | None = None
+    lives: bool = False
 
 
 class RayBackend:
@@ -94,6 +104,7 @@ class RayBackend:
             **(actor_options or {}),
             "max_restarts": 0,
         }
+        self._world: str | None = None
         self._tenants: list[_Tenant] = []
         self._open = AsyncExitStack()
         self._journals: ShardJournals | None = None
@@ -111,27 +122,15 @@ class RayBackend:
         ValueError
             Something can't be sent to another process, or the run is on virtual time.
         """
+        check_free(self, self._world)
         if isinstance(asyncio.get_running_loop(), VirtualEventLoop):
             raise ValueError("backend 'ray' runs on real time; on virtual time, take backend 'local'")
-        self._ray = await self._open.enter_async_context(connection(self._address))
-        exceptions = ray_exceptions()
-        self._lost = (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
-        journals = ShardJournals(current_journal())
-        mark = await asyncio.to_thread(journals.open)
-        self._journals = journals
-        self._hosts = self._ray.remote(Host)
-        settings = config_manager.as_dict()
-        leases = self._open.enter_context(
-            broker_on(self._ray, settings["requests_per_minute"], settings["tokens_per_minute"])
-        )
-        for given in specs:
-            spec = replace(given, model=given.model or current_model())
-            base = self._ray.put(self._packed(spec))
-            host = HostSpec.of(journals, spec.shard, settings, mark, leases)
-            tenant = _Tenant(replace(spec, lives=()), base, host, None, self._restarts)
-            tenant.actor = self._new_actor(tenant)
-            self._tenants.append(tenant)
-        await asyncio.gather(*(tenant.actor.ready.remote() for tenant in self._tenants))
+        self._world = specs[0].world
+        try:
+            await self._start(specs)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def step(self, shard: int, inbox: Inbox) -> Outbox:
         """See `ShardBackend.step`."""
@@ -162,13 +161,38 @@ class RayBackend:
     async def stop(self) -> None:
         """See `ShardBackend.stop`."""
         tenants, self._tenants = self._tenants, []
-        journals, self._journals = self._journals, None
-        async with self._open:
-            await asyncio.gather(*(self._end(tenant) for tenant in tenants))
-            if journals is not None:
-                await asyncio.to_thread(journals.gather)
+        try:
+            async with self._open:
+                try:
+                    await asyncio.gather(*(self._end(tenant) for tenant in tenants))
+                finally:
+                    for tenant in tenants:
+                        self._kill(tenant)
+        finally:
+            self._world = None
 
     # ------------------------------------------------------------------ within
+
+    async def _start(self, specs: Sequence[ShardSpec]) -> None:
+        self._ray = await self._open.enter_async_context(connection(self._address))
+        exceptions = ray_exceptions()
+        self._lost = (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
+        self._journals = await self._open.enter_async_context(in_threads(ShardJournals(current_journal()).under_way()))
+        self._hosts = self._ray.remote(Host)
+        settings = config_manager.as_dict()
+        leases = self._open.enter_context(
+            broker_on(self._ray, settings["requests_per_minute"], settings["tokens_per_minute"])
+        )
+        telling = asyncio.ensure_future(self._tell_who_waits())
+        self._open.push_async_callback(end, [telling])
+        for given in specs:
+            spec = replace(given, model=given.model or current_model())
+            base = self._ray.put(self._packed(spec))
+            host = HostSpec(settings, self._journals.part(spec.shard), leases)
+            tenant = _Tenant(replace(spec, lives=()), base, host, None, self._restarts)
+            tenant.actor = self._new_actor(tenant)
+            self._tenants.append(tenant)
+        await all_of([asyncio.ensure_future(self._begin(tenant)) for tenant in self._tenants])
 
     async def _step(self, tenant: _Tenant, inbox: Inbox) -> Outbox:
         tenant.pending = inbox
@@ -179,8 +203,8 @@ class RayBackend:
         tenant.pending = None
         tenant.number = number
         tenant.past.append(Past(sent, outbox.left_out, digest_of(outbox.outcomes)))
-        if self._journals is not None:
-            self._journals.count(outbox.hits, outbox.misses)
+        assert self._journals is not None
+        self._journals.count(outbox.hits, outbox.misses)
         outbox.exchanged_bytes, outbox.restarts = len(sent) + len(received), restarts
         # The clock of another machine shows another time: turns are told as if the step had begun when it was sent.
         shift_s = began_s - outbox.began_s
@@ -204,6 +228,34 @@ class RayBackend:
                 self._ray.cancel(reference)
                 raise
 
+    async def _begin(self, tenant: _Tenant) -> None:
+        """Wait until a shard lives, wherever there is room."""
+        try:
+            await self._settled_in(tenant)
+        except self._lost as error:
+            await self._revive(tenant, error)
+
+    async def _settled_in(self, tenant: _Tenant) -> None:
+        try:
+            await tenant.actor.ready.remote()
+        except self._lost as error:
+            if getattr(error, "actor_init_failed", False):
+                raise ShardError(f"{self._named(tenant)} can't begin: {error}") from error
+            raise
+        tenant.lives = True
+
+    async def _tell_who_waits(self) -> None:
+        """Say now and then who has not begun, for a cluster without room lets everybody wait in silence."""
+        while True:
+            await asyncio.sleep(WAITING_S)
+            waiting = [self._named(tenant) for tenant in self._tenants if not tenant.lives]
+            if waiting:
+                logger.warning(
+                    "%d of %d shards have not begun so far, the first of them %s: their processes are starting still, "
+                    "or no machine of the cluster has room for %s",
+                    *(len(waiting), len(self._tenants), waiting[0], self._actor_options),
+                )
+
     async def _revive(self, tenant: _Tenant, error: BaseException) -> None:
         if not tenant.restarts_left:
             raise ShardError(f"{self._named(tenant)} is lost, and may not begin anew once more: {error}") from error
@@ -213,7 +265,7 @@ class RayBackend:
             self._kill(tenant)
             tenant.actor = self._new_actor(tenant, attempt)
             try:
-                await tenant.actor.ready.remote()
+                await self._settled_in(tenant)
                 await tenant.actor.relive.remote(tenant.past, tenant.number)
                 return
             except self._lost as again:  # where it was to begin is lost, too: the cluster takes a while to learn of it
@@ -246,13 +298,15 @@ class RayBackend:
         spec, lost = tenant.spec, self._restarts - tenant.restarts_left
         # For whoever operates the cluster. The mark is of this run alone, since names must be.
         again = f", restart {lost}.{attempt}" if lost else ""
-        name = f"{spec.world} {tenant.host.mark[:8]}{again}, shard {spec.shard}"
+        name = f"{spec.world} {tenant.host.journal.mark[:8]}{again}, shard {spec.shard}"
+        tenant.lives = False
         return self._hosts.options(name=name, **self._actor_options).remote(tenant.host, tenant.base)
 
     async def _end(self, tenant: _Tenant) -> None:
-        with suppress(*self._lost):
-            await tenant.actor.close.remote()
-        self._kill(tenant)
+        if tenant.lives:
+            with suppress(*self._lost, TimeoutError):
+                async with within(CLOSING_S):
+                    await tenant.actor.close.remote()
 
     def _kill(self, tenant: _Tenant) -> None:
         with suppress(Exception):  # dead already, or out of reach

@@ -32,10 +32,12 @@ class Shard:
     ----------
     model
         Who answers for people without a model of their own; None: the one in use.
+    world
+        Name of the world.
     """
 
     def __init__(self, spec: ShardSpec, clock: Clock | None = None) -> None:
-        self.model = spec.model
+        self.model, self.world = spec.model, spec.world
         people = [take_up(life) for life in spec.lives]
         self._people = dict(zip(spec.positions, people, strict=True))
         self._elsewhere: dict[str, Elsewhere] = {}

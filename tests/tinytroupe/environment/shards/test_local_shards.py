@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import pytest
@@ -120,6 +121,26 @@ def test_a_backend_that_fails_is_stopped_and_the_steps_before_are_kept():
         assert all(kept)
         world.run(1)
         assert all(len(p.episodic_memory) >= before for p, before in zip(world.agents, kept, strict=True))
+
+
+def test_a_backend_keeps_one_world_at_a_time():
+    shared = LocalBackend()
+
+    def make(name):
+        return TinyWorld(name, [TinyPerson(f"{name} {number}") for number in range(2)], model=DirectModel(llm))
+
+    async def both():
+        first, second = make("First"), make("Second")
+        run = asyncio.ensure_future(first.run_async(3, backend=shared, shards=2))
+        await asyncio.sleep(0.5)
+        with pytest.raises(RuntimeError, match="keeps the shards of world 'First', which is running; give each"):
+            await second.run_async(3, backend=shared, shards=2)
+        await run
+        await second.run_async(3, backend=shared, shards=2)
+        return [world.get_parallel_metrics()["shard_steps"] for world in (first, second)]
+
+    with VirtualClock() as clock, use_clock(clock), MockLLM(seed=1, latency=1.0) as llm:
+        assert clock.portal.call(both) == [6, 6]
 
 
 def test_in_shards_or_not_is_a_setting_too():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -27,16 +28,15 @@ class Perilous:
         self.chance, self.losses, self.lost = random.Random(seed), losses, 0
 
     async def start(self, specs):
-        self.journals = ShardJournals(current_journal())
-        self.mark = self.journals.open()
+        self.open = ExitStack()
+        self.journals = self.open.enter_context(ShardJournals(current_journal()).under_way())
         self.bases = [pickle.dumps(replace(spec, model=None)) for spec in specs]
         self.model = specs[0].model
         self.past = [[] for _ in specs]
         self.hosts = [self.host(shard) for shard in range(len(specs))]
 
     def host(self, shard):
-        spec = replace(HostSpec.of(self.journals, shard, {}, self.mark), settings=None)
-        host = Host(spec, self.bases[shard])
+        host = Host(HostSpec(None, self.journals.part(shard)), self.bases[shard])
         host._shard._world.model = self.model  # a copy of the mock would count calls for itself
         return host
 
@@ -63,7 +63,7 @@ class Perilous:
     async def stop(self):
         for host in self.hosts:
             await host.leave()
-        self.journals.gather()
+        self.open.close()
 
 
 def left(seed, path, **options):
@@ -90,7 +90,7 @@ def test_a_past_that_is_not_on_record_is_never_made_up(tmp_path):
         async def may_be_lost(self, shard):
             if len(self.past[shard]) == 2:
                 await self.hosts[shard].leave()
-                self.journals.path(shard).unlink()
+                self.journals.part(shard).path.unlink()
                 self.hosts[shard] = self.host(shard)
                 await self.hosts[shard].relive(self.past[shard], 2)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tinytroupe.config import config_manager
 from tinytroupe.environment.fences import reach
 from tinytroupe.environment.shards import RayBackend, ShardError
 from tinytroupe.environment.shards.partition import divided
+from tinytroupe.runtime.clock import WallClock, use_clock
 from tinytroupe.runtime.cluster import HERE_ALONE, the_ray
 from tinytroupe.testing import DirectModel, MockLLM
 
@@ -112,8 +113,8 @@ class Town:
         return {"actions": [{"type": "TALK", "content": said, "target": ""}], "cognitive_state": {"goals": said}}
 
 
-def ring(people=6):
-    world = TinySocialNetwork("Ring", [TinyPerson(f"P{number}") for number in range(people)])
+def ring(people=6, name="Ring"):
+    world = TinySocialNetwork(name, [TinyPerson(f"P{number}") for number in range(people)])
     for one, other in zip(world.agents, world.agents[1:] + world.agents[:1], strict=True):
         world.add_relation(one, other)
     world.broadcast("What shall we do today?")
@@ -150,7 +151,7 @@ def lived_on(path, town, between=lambda: None, steps=5, threshold=6, **options):
 def on_record(path):
     """Return how many replies the shards' journals hold."""
     replies = 0
-    for file in Path(f"{path}.shards").glob("*.journal"):
+    for file in Path(f"{path}.shards").glob("*/*.journal"):
         connection = sqlite3.connect(file)
         replies += connection.execute("SELECT count(reply) FROM exchange").fetchone()[0]
         connection.close()
@@ -228,6 +229,82 @@ def test_without_a_restart_left_everything_up_to_the_last_committed_step_is_kept
     _, _, error = lived_on(tmp_path / "parts", again, backend=backend(), shards=2, **unsummarised)
     assert error is None
     assert not again.asked.keys() & (town.asked.keys() - {key for key in town.asked if key[1] == "P5"})
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_worlds_at_once_keep_their_parts_of_one_journal(tmp_path):
+    def both(name, options):
+        town = Town()
+        with living(town, 6), ThreadPoolExecutor(2) as threads:
+            journal = tmp_path / name
+            simulation = control.begin(journal)
+            try:
+                list(threads.map(lambda world: world.run(3, **options()), [ring(4, "Ring"), ring(5, "Round")]))
+            finally:
+                control.end()
+        return sum(town.asked.values()), simulation.cache_misses, recorded(journal, times=False)
+
+    whole = both("whole", lambda: {"scheduler": "parallel"})
+    assert both("parts", lambda: {"backend": backend(), "shards": 2}) == whole
+
+
+@pytest.mark.usefixtures("cluster")
+def test_shards_that_nobody_has_room_for_are_told_of_and_can_be_broken_off(monkeypatch, caplog):
+    monkeypatch.setattr("tinytroupe.environment.shards.ray_backend.WAITING_S", 0.5)
+    nowhere = RayBackend(actor_options={"resources": {"moon": 1}})
+    with living(Town(), 6), WallClock() as clock, use_clock(clock):
+
+        async def main():
+            running = asyncio.ensure_future(ring().run_async(1, backend=nowhere, shards=2))
+            deadline = time.monotonic() + 60
+            while not (told := [record.getMessage() for record in caplog.records if "not begun" in record.msg]):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            return told[0]
+
+        told = clock.portal.call(main)
+    assert told.startswith("2 of 2 shards have not begun so far, the first of them shard 0 of world 'Ring' (3 people")
+    assert "no machine of the cluster has room for {'num_cpus': 0" in told
+    assert "'resources': {'moon': 1}" in told
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_shard_that_is_lost_before_it_has_begun_begins_elsewhere(tmp_path):
+    driver = os.getpid()
+
+    class Fatal(DirectModel):
+        """Kills the first shard that gets ready."""
+
+        async def prepare(self):
+            with suppress(FileExistsError):
+                if os.getpid() != driver:
+                    (tmp_path / "first").touch(exist_ok=False)
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    world = ring()
+    world.model = Fatal(MockLLM(prompt_cache=False))
+    world.run(2, backend=backend(), shards=2)
+    assert (tmp_path / "first").exists()
+    assert world.get_parallel_metrics()["shard_steps"] == 4
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_keeps_a_shard_from_beginning_is_said_once():
+    class Broken(DirectModel):
+        """Can't be made where it is needed."""
+
+        def __reduce__(self):
+            return int, ("no number",)
+
+    world = ring()
+    world.model = Broken(MockLLM(prompt_cache=False))
+    with pytest.raises(
+        ShardError, match=r"(?s)shard \d of world 'Ring' \(3 people, after 0 steps\) can't begin: .*no number"
+    ):
+        world.run(1, backend=backend(), shards=2)
 
 
 @pytest.mark.usefixtures("cluster")
