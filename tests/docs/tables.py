@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 
-from pytest_tinytroupe import fixtures, options
+from pytest_tinytroupe import commands, fixtures, options
 from pytest_tinytroupe.marker import KEYWORDS, LIMITS, SYNONYMS
 from pytest_tinytroupe.metrics import CATALOGUE, ON_DEMAND, TIMED
+from tinytroupe import cli
 from tinytroupe.config import SETTINGS, Setting, parse_ini
 
 ROOT = Path(__file__).parents[2]
@@ -122,12 +123,45 @@ def fixture_table() -> str:
     return _table(("fixture", "what it gives"), rows)
 
 
+def shell(parser: argparse.ArgumentParser) -> Callable[[], str]:
+    """Each command of a program with its arguments and options: what its ``--help`` says."""
+
+    def tables() -> str:
+        (choice,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        parts = []
+        for name, command in choice.choices.items():
+            rows = [
+                (f"`{_called(action)}`", _cell(command._get_formatter()._expand_help(action)))
+                for action in command._actions
+                if action.dest != "help"
+            ]
+            parts.append(f"### {name}\n\n{_table(('argument', 'what it does'), rows)}")
+        return "\n\n".join(parts)
+
+    return tables
+
+
+def _called(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return action.dest if action.nargs is None else f"[{action.dest}]"
+    value = "" if action.nargs == 0 else f" {_value(action)}"
+    return f"{action.option_strings[-1]}{value}{' …' if action.nargs == '+' else ''}"
+
+
+def _value(action: argparse.Action) -> str:
+    if action.metavar is None and action.choices is not None:
+        return "{" + ",".join(map(str, action.choices)) + "}"
+    return str(action.metavar or action.dest.upper())
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("settings.md", settings),
     "options": ("options.md", command_line),
     "metrics": ("metrics.md", metrics),
     "keywords": ("marker.md", keywords),
     "fixtures": ("fixtures.md", fixture_table),
+    "tinytroupe": ("commands.md", shell(cli._parser())),
+    "pytest_tinytroupe": ("commands.md", shell(commands._parser())),
 }
 """By name: the page of the reference that holds it, and who makes it."""
 

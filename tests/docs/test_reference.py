@@ -6,6 +6,8 @@ import importlib
 import json
 import pkgutil
 import re
+from importlib.metadata import metadata
+from typing import get_args
 
 import offline_site
 import pytest
@@ -14,8 +16,10 @@ import yaml
 from pages import ROOT
 
 import tinytroupe
+from pytest_tinytroupe import baseline_file
 from pytest_tinytroupe.marker import KEYWORDS, LIMITS
 from pytest_tinytroupe.metrics import CATALOGUE
+from pytest_tinytroupe.records import FAILING, Status
 
 API = ROOT / "docs" / "reference" / "api"
 REFERENCE = ROOT / "docs" / "reference"
@@ -56,6 +60,31 @@ def test_every_public_name_is_in_the_reference():
         assert not names or package.name in directives, f"no page shows {package.name}"
     for name in tinytroupe.__all__:
         assert f"`{name}`" in (API / "tinytroupe.md").read_text("utf-8"), name
+
+
+def test_every_extra_is_on_the_first_page():
+    listed = (ROOT / "docs" / "index.md").read_text("utf-8").partition("## Extras")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == set(
+        metadata("pytest-tinytroupe").get_all("Provides-Extra") or ()
+    )
+
+
+def test_every_status_of_a_verdict_is_explained():
+    table = (ROOT / "docs" / "verdicts.md").read_text("utf-8").partition("## Statuses")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([\w ]+)` \|.*\| (passes|fails) \|$", table, re.MULTILINE))
+    assert set(rows) == set(get_args(Status))
+    assert {name for name, outcome in rows.items() if outcome == "fails"} == FAILING
+
+
+def test_the_page_on_baseline_files_names_the_keys_of_a_test(tmp_path):
+    page = (REFERENCE / "baseline_files.md").read_text("utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "test_market.json"
+    file.write_text(example, "utf-8")
+    (entry,) = baseline_file.load(file)["tests"].values()
+    assert set(entry) == set(baseline_file.PARTS)
+    explained = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(explained))) == {"schema", "tests", *baseline_file.PARTS}
 
 
 def test_every_page_of_the_site_is_in_its_navigation_and_no_other():
