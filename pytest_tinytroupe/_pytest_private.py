@@ -40,6 +40,11 @@ def run_phases(
     return runtestprotocol(item, log=False, nextitem=_Next(following))  # type: ignore[arg-type]
 
 
+def failed_quietly(item: pytest.Item) -> bool:
+    """Whether a test of `unittest` has failed or was skipped in its call: that is noted down, and nothing raised."""
+    return bool(getattr(item, "_excinfo", None))
+
+
 def tear_down_to(item: pytest.Item, nextitem: pytest.Item | None) -> pytest.TestReport | None:
     """Tear down what `nextitem` does not need, after `run_phases` had left more standing.
 

@@ -27,15 +27,19 @@ class Collected:
     marked
         The tests that are marked perf, deselected ones included: pytest's id, with the group that ``--dist loadgroup``
         hangs on it -> ours, as in `pytest_tinytroupe.xdist.nodeid_of`.
+    done
+        Whether collecting came to its end: else files count as collected whose tests are not known.
     """
 
     tests: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
     marked: dict[str, str] = field(default_factory=dict)
+    done: bool = False
 
     def add_items(self, items: Iterable[pytest.Item]) -> None:
-        """Take in tests, before or after deselection."""
+        """Take in all tests, also those about to be deselected: collecting is over."""
+        self.done = True
         for item in items:
             if item.get_closest_marker(marker.NAME) is None:
                 continue
@@ -53,6 +57,7 @@ class Collected:
         self.files |= other.files
         self.doubtful |= other.doubtful
         self.marked |= other.marked
+        self.done |= other.done
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""
@@ -61,12 +66,13 @@ class Collected:
             "files": sorted(self.files),
             "doubtful": sorted(self.doubtful),
             "marked": dict(sorted(self.marked.items())),
+            "done": self.done,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Collected:
         """Build it from `to_json`'s result."""
-        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]), dict(data["marked"]))
+        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]), dict(data["marked"]), data["done"])
 
     def unused(self, file: str, tests: Iterable[str], *, asked_for: bool, exists: bool) -> list[str]:
         """Return which of a file's stored tests are used by nobody.

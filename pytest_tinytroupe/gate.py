@@ -55,7 +55,6 @@ class Gate:
         self.pruned: list[Path] = []
         self.unused: dict[str, list[str]] = {}
         self.collected = Collected()
-        self._workers_heard = 0
         self.written: dict[str, Path] = {}
         self._reasons: dict[str, str] = {}
         self._crashed: set[str] = set()
@@ -133,12 +132,11 @@ class Gate:
         data = getattr(node, "workeroutput", {}).get(COLLECTED)
         if data is not None:
             self.collected.merge(Collected.from_json(data))
-            self._workers_heard += 1
 
     @property
-    def heard_of_collection(self) -> bool:
-        """Whether it is known what was collected: on a parallel run one worker has to come to its end."""
-        return self._workers_heard > 0 or not xdist.is_controller(self.config)
+    def _unheard(self) -> str:
+        """Why it is not known what was collected; on a parallel run one worker has to come to its end."""
+        return "no worker came to its end" if xdist.is_controller(self.config) else "collecting did not come to its end"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the rows from a report, whichever process made it."""
@@ -181,8 +179,9 @@ class Gate:
         """
         reasons = {self._perf_id(nodeid): text for nodeid, text in self._reasons.items()}
         crashed = {self._perf_id(nodeid) for nodeid in self._crashed}
-        perf_tests = set(self.collected.marked.values()) if self.heard_of_collection else crashed
-        self.entries = [each for each in self.entries if f"{each.file}::{each.test}" not in crashed]
+        perf_tests = set(self.collected.marked.values()) if self.collected.done else crashed
+        # A test may have run twice, and one of them failed.
+        self.entries = [each for each in self.entries if f"{each.file}::{each.test}" not in reasons]
         rows = {each.nodeid: each for each in self.records if each.nodeid not in crashed}
         for nodeid, text in reasons.items():
             if nodeid in rows:
@@ -260,12 +259,12 @@ class Gate:
             file: self.collected.unused(file, tests, asked_for=covered(file), exists=(root / file).exists())
             for file, tests in self.baselines.files().items()
         }
-        return {file: tests for file, tests in found.items() if tests} if self.heard_of_collection else {}
+        return {file: tests for file, tests in found.items() if tests} if self.collected.done else {}
 
     def _check_unused(self) -> None:
         """Tell where it is not known which baselines are unused, though that was asked for."""
-        if not self.heard_of_collection and (self.settings.prune or self.settings.strict):
-            self.errors.append("unused baselines could not be looked for: no worker came to its end")
+        if not self.collected.done and (self.settings.prune or self.settings.strict):
+            self.errors.append(f"unused baselines could not be looked for: {self._unheard}")
 
     def _check_that_it_was_a_gate(self) -> None:
         """Tell what this run did not look at; where nobody is watching that is an error."""
@@ -276,8 +275,8 @@ class Gate:
 
     def _not_run(self) -> list[str]:
         """Return what makes this run no gate at all: there was nothing to measure, or nothing to hold it against."""
-        if not self.records and not self.heard_of_collection:
-            return ["nothing was measured: no worker came to its end"]
+        if not self.records and not self.collected.done:
+            return [f"nothing was measured: {self._unheard}"]
         if not self.records and not self.collected.marked:
             return ["nothing was measured: no test marked perf was collected; check the paths given, and the markers"]
         if self.settings.update or not self.collected.tests or not self.baselines.empty:

@@ -150,6 +150,16 @@ def read_marker(item: pytest.Item) -> PerfMarker:
     return marker
 
 
+def changed_since(item: pytest.Item, marker: PerfMarker) -> str:
+    """Say that a test's perf markers are not those any more by which it was measured, or nothing."""
+    try:
+        if read_marker(item) == marker:
+            return ""
+    except MarkerError as error:
+        return f"perf: {error}"
+    return "perf: not judged: its perf marker was changed when the test was about to run; mark it when it is collected"
+
+
 def _own(node: Any) -> list[pytest.Mark]:
     """Return a node's markers, the nearest last.
 

@@ -69,11 +69,24 @@ def call_phase(item: pytest.Item) -> Generator[None, object, object]:
             item.add_report_section("call", "mock_llm", complaint)
         raise
     problem = _complaint(item)
-    if not problem and run is not None:
-        problem = run.conclude()
+    if not problem and GATE in item.config.stash:
+        problem = _verdict(item, run)
     if problem:
         pytest.fail(problem, pytrace=False)
     return result
+
+
+def _verdict(item: pytest.Item, run: TestRun | None) -> str:
+    """Return why the verdict fails a test whose call is over, or nothing."""
+    from pytest_tinytroupe._pytest_private import failed_quietly
+
+    if run is not None:
+        return "" if failed_quietly(item) else run.conclude()
+    if item.get_closest_marker("perf") is None:
+        return ""
+    if MARKER in item.stash:
+        return "perf: not measured: another plugin runs this test (its pytest_runtest_protocol goes first)"
+    return "perf: not measured: the test was marked perf when it was about to run; mark it when it is collected"
 
 
 def forget_probe(item: pytest.Item) -> None:

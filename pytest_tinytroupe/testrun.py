@@ -18,7 +18,7 @@ from pytest_tinytroupe.cause import By, cause_of
 from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.gate import Gate
 from pytest_tinytroupe.instruments import Instrument, Reading
-from pytest_tinytroupe.marker import PerfMarker
+from pytest_tinytroupe.marker import PerfMarker, changed_since
 from pytest_tinytroupe.metrics import ON_DEMAND, TIMED
 from pytest_tinytroupe.passes import PassName, instruments_of, plan
 from pytest_tinytroupe.phases import PROBE
@@ -196,6 +196,9 @@ class TestRun:
         self.body_passed = True
         if not self.last or self.subtest_failed:
             return ""
+        changed = changed_since(self.item, self.marker)
+        if changed:
+            return changed
         self._once_more = self.current == "heap" and len(self.heaps) == 1 and self._doubts_heap()
         return "" if self._once_more else self._judge()
 

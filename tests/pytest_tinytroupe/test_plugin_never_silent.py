@@ -177,3 +177,56 @@ def test_a_command_is_quoted():
         "pytest --perf --perf-update -k 'a or b' '../t x.py::test[a b]'"
     )
     assert command.pruning() == "pytest --perf --perf-prune -k 'a or b' 'some dir'"
+
+
+def test_a_perf_test_that_another_plugin_runs_was_not_measured(pytester):
+    pytester.makeconftest(
+        """
+        import pytest
+        from _pytest.runner import runtestprotocol
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_protocol(item, nextitem):
+            if "theirs" in item.name:
+                for report in runtestprotocol(item, log=False, nextitem=nextitem):
+                    item.ihook.pytest_runtest_logreport(report=report)
+                return True
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(max_time_s=0)
+        def test_theirs(): pass
+        @pytest.mark.perf
+        def test_ours(): pass
+        def test_theirs_and_plain(): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["perf: not measured: another plugin runs this test *", "test_*::test_theirs  [[]error[]]"]
+    )
+
+
+def test_a_marker_that_comes_too_late_is_no_gate(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def marked(request): request.node.add_marker(pytest.mark.perf(max_time_s=0))
+        def test_plain(marked): pass
+        @pytest.mark.perf
+        def test_perf(marked): pass
+        """
+    )
+    result = run(pytester, "--perf-update")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "perf: not measured: the test was marked perf when it was about to run; mark it when it is collected",
+            "perf: not judged: its perf marker was changed when the test was about to run; *",
+        ]
+    )
+    assert not list((pytester.path / "baselines").rglob("*.json"))

@@ -548,6 +548,33 @@ def test_a_test_that_is_skipped_only_in_a_later_pass_was_not_measured(pytester, 
     assert not list((pytester.path / "baselines").rglob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("what", "outcome"), [("self.fail('on purpose')", "failed"), ("self.skipTest('busy')", "skipped")]
+)
+@pytest.mark.parametrize("place", [1, 2])
+def test_what_unittest_only_notes_down_counts_in_any_pass(pytester, what, outcome, place):
+    pytester.makepyfile(
+        f"""
+        import unittest, pytest
+        runs = []
+        @pytest.mark.perf(max_time_s=0)
+        class TestIt(unittest.TestCase):
+            def test_it(self):
+                runs.append(1)
+                if len(runs) == {place}:
+                    {what}
+        """
+    )
+    result = run(pytester, "--perf-update")
+    if (what, place) == ("self.skipTest('busy')", 1):
+        result.assert_outcomes(skipped=1)
+    else:
+        result.assert_outcomes(failed=1)
+        told = "on purpose" if outcome == "failed" else "perf: not judged: it was skipped in its heap pass, after 1 *"
+        result.stdout.fnmatch_lines([f"*{told}*"])
+    assert not list((pytester.path / "baselines").rglob("*.json"))
+
+
 def test_a_failed_subtest_fails_the_test_once_and_keeps_its_baseline(pytester):
     pytester.makepyfile(
         """

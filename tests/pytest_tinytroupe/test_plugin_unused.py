@@ -220,3 +220,22 @@ def test_missing_fails_on_workers_as_well(pytester, monkeypatch):
     monkeypatch.setenv("CI", "true")
     pytester.makepyfile("import pytest\n@pytest.mark.perf\ndef test_it(): pass")
     run(pytester, "-n1", subprocess=True).assert_outcomes(failed=1)
+
+
+BROKEN_OFF = {
+    "at the first error": (["-x"], "test_one_and_a_half", "raise ValueError", False),
+    "by a conftest": ([], "conftest", "def pytest_collection_modifyitems(): raise RuntimeError", False),
+    "by Ctrl-C": ([], "test_one_and_a_half", "raise KeyboardInterrupt", True),
+    "on a worker": (["-x", "-n1"], "test_one_and_a_half", "raise ValueError", False),
+}
+
+
+@pytest.mark.parametrize(("args", "file", "text", "subprocess"), BROKEN_OFF.values(), ids=BROKEN_OFF.keys())
+def test_collecting_that_is_broken_off_prunes_nothing(project, args, file, text, subprocess):
+    project.makepyfile(**{file: text})
+    result = run(project, "--perf-prune", *args, subprocess=subprocess)
+    assert result.ret != 0
+    assert len(stored(project)) == len(stored(project, "test_two")) == 3
+    if args == ["-x"]:
+        line = "ERROR: unused baselines could not be looked for: collecting did not come to its end"
+        result.stdout.fnmatch_lines([line])
