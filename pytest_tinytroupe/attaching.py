@@ -94,7 +94,7 @@ def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.Tes
     )
     entry = None
     if outcome == "passed" and run.marker.baseline:
-        runs = run.timing.keepable if run.timing is not None else ()
+        runs = run.timing.keepable if run.timing is not None else None
         entry = entry_of(run.file, run.nodeid.partition("::")[2], verdicts, run.people, run.steps, runs).to_json()
     properties = [(f"perf_{each.metric.name}", each.metric.value) for each in verdicts if each.metric.value is not None]
     for report in reports:  # JUnit takes them from whichever it sees last

@@ -41,9 +41,9 @@ class Entry:
     people, steps
         Metric name -> person, or number of the step -> amount: not judged, there to name the cause of a regression.
     machine
-        Key of the machine that times belong to.
+        Key of the machine that times belong to; empty where the test takes no times.
     wall
-        The runs of the baseline, each as a line of text; empty where the test takes no times.
+        The runs of the baseline, each as a line of text; empty also where none were fit to be kept.
     tolerances
         Metric name -> how far its value may stray, where the test judges it by a share of its own.
     """
@@ -76,9 +76,12 @@ def entry_of(
     verdicts: Iterable[Verdict],
     people: By | None = None,
     steps: By | None = None,
-    runs: Iterable[Run] = (),
+    runs: Iterable[Run] | None = None,
 ) -> Entry:
-    """Collect what the verdicts measured in the tiers that are kept, the runs behind times, and who caused it."""
+    """Collect what the verdicts measured in the tiers that are kept, the runs behind times, and who caused it.
+
+    Without times `runs` is None; it is empty where the machine was too busy for a baseline.
+    """
     kept: dict[str, dict[str, float]] = {"exact": {}, "heap": {}, "process": {}, "wall": {}}
     verdicts = list(verdicts)
     for verdict in verdicts:
@@ -94,8 +97,8 @@ def entry_of(
         cause.kept(people or {}),
         cause.kept(steps or {}, cause.STEPS),
         kept["process"],
-        machine_key(),
-        tuple(run.text() for run in runs),
+        "" if runs is None else machine_key(),
+        tuple(run.text() for run in runs or ()),
         {each.metric.name: each.tolerance for each in verdicts if each.metric.tier in ("heap", "process")},
     )
 
@@ -260,6 +263,8 @@ def _merge(tests: dict[str, Any], entry: Entry) -> None:
             stored[part] = amounts
     if entry.heap:
         _merge_environment(stored.setdefault("heap", {}), "heap", entry, entry.heap)
+    elif stored.get("heap", {}).pop(entry.environment, None) and not stored["heap"]:
+        del stored["heap"]
     # What a test does not ask for any more, it asks for nowhere.
     if entry.process:
         _merge_environment(stored.setdefault("process", {}), "process", entry, entry.process)
@@ -267,7 +272,7 @@ def _merge(tests: dict[str, Any], entry: Entry) -> None:
         stored.pop("process", None)
     if entry.wall:
         stored.setdefault("wall", {})[entry.machine] = list(entry.wall)
-    else:
+    elif not entry.machine:
         stored.pop("wall", None)
 
 

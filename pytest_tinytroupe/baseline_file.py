@@ -55,7 +55,7 @@ def load(path: Path) -> dict[str, Any]:
     text = ""
     try:
         text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_once_each)
     except FileNotFoundError:
         return {"schema": SCHEMA, "tests": {}}
     except OSError as error:
@@ -81,6 +81,16 @@ def load(path: Path) -> dict[str, Any]:
 def dump(document: Mapping[str, Any]) -> str:
     """Return the text of a baseline file: the same figures always give the same bytes."""
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that stands there twice, as where both sides of a merge were kept: which one is meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} stands there twice: were both sides of a merge kept?")
+    return found
 
 
 def _wrong(document: Mapping[str, Any]) -> str:
@@ -138,7 +148,7 @@ def write(path: Path, text: str | None) -> None:
         if text is None:
             path.unlink(missing_ok=True)
         else:
-            write_atomically(path, text)
+            write_atomically(path.resolve(), text)  # a link goes on to lead where it does
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BaselineError(f"baseline {path}: cannot be written ({reason}); mend its permissions") from error

@@ -82,7 +82,11 @@ class Perf:
             raise ValueError(f"perf.record({name!r}): better must be 'lower' or 'higher', not {better!r}")
         if tier not in TIERS:
             raise ValueError(f"perf.record({name!r}): tier must be one of {', '.join(TIERS)}, not {tier!r}")
-        self._probe.recorded.append(Metric(name, value, unit, tier, better))
+        if not isinstance(unit, str):
+            raise ValueError(f"perf.record({name!r}): unit must be a text, not {unit!r}")
+        # Plain ones, whatever NumPy or an enumeration makes of them: workers send them to the controller.
+        plain = int(value) if isinstance(value, int) else float(value)
+        self._probe.recorded.append(Metric(_plain(name), plain, _plain(unit), tier, better))
 
     def step(self) -> None:
         """Mark the end of a step, where a test has steps of its own: ``memory_growth_mb_per_step`` is taken over them.
@@ -109,7 +113,7 @@ class Perf:
             tier, took_s = "exact", now - start
         total_s = self._measured[name] = self._measured.get(name, 0.0) + took_s
         recorded = [each for each in self._probe.recorded if each.name != name]
-        self._probe.recorded[:] = [*recorded, Metric(name, round(total_s, 9), "s", tier)]  # type: ignore[arg-type]
+        self._probe.recorded[:] = [*recorded, Metric(_plain(name), round(total_s, 9), "s", tier)]  # type: ignore[arg-type]
 
     def compare(
         self,
@@ -148,6 +152,7 @@ class Perf:
             An argument is out of range.
         """
         self._check_name(name)
+        name, min_ratio = _plain(name), float(min_ratio)
         if self._measuring:
             with self._alone():
                 found = compare(baseline_callable, candidate_callable, min_ratio, rounds)
@@ -190,3 +195,8 @@ class Perf:
             raise ValueError(f"{name!r} is a metric that the plugin measures itself; choose another name")
         if any(each.name == name for each in self._probe.recorded):
             raise ValueError(f"{name!r} is recorded already in this test; give each its own name")
+
+
+def _plain(text: str) -> str:
+    """Return a text without what a class of its own makes of it."""
+    return str.__str__(text)

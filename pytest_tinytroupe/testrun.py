@@ -224,7 +224,9 @@ class TestRun:
         from pytest_tinytroupe.report.text import failure_message
 
         if self.heaps:
-            self._keep("heap", [min(self.heaps, key=lambda reading: reading.metrics[0].value or 0.0)])
+            self._keep(
+                "heap", [min(self.heaps, key=lambda reading: [each.value or 0.0 for each in reading.metrics[:1]])]
+            )
         main, sequential = self.metrics["main"], self.metrics.get("sequential", [])
         heap = [metric for metric in self.metrics.get("heap", []) if self._wanted(metric.name)]
         times, expected = metrics_of(self.marker.timed, self.timing) if self.timing is not None else ([], {})

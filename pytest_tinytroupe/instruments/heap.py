@@ -9,7 +9,7 @@ from array import array
 from pathlib import Path
 
 from pytest_tinytroupe.instruments import Reading
-from pytest_tinytroupe.instruments.sites import MB, top_sites
+from pytest_tinytroupe.instruments.sites import ENDED, MB, top_sites, untraced, witness
 from pytest_tinytroupe.metrics import metric
 from pytest_tinytroupe.probe import Probe
 from pytest_tinytroupe.records import Metric, Site, Timeline
@@ -51,7 +51,8 @@ class Heap:
         self._sites: tuple[Site, ...] = ()
         self._sites_mb = 0.0
         self._too_many = False
-        self._running = self._started = self._frozen = False
+        self._running = self._started = self._frozen = self._ended = False
+        self._witness: object = None
         self._before = self._peak = self._ticket = 0
 
     def start(self) -> None:
@@ -59,6 +60,7 @@ class Heap:
         self._started = not tracemalloc.is_tracing()
         if self._started:
             tracemalloc.start(1)
+        self._witness = witness()
         self._probe.watch_steps(self._stepped)
         gc.collect()
         if self._growth and not gc.get_freeze_count():
@@ -72,8 +74,10 @@ class Heap:
         """Take the peak and stop tracing, unless somebody else had begun it."""
         with self._lock:
             self._running = False
+            self._ended = untraced(self._witness)
             self._peak = max(self._peak, heap_peak.end(self._ticket) - self._before)
-            self._look(tracemalloc.get_traced_memory()[0] - self._before)
+            if not self._ended:
+                self._look(tracemalloc.get_traced_memory()[0] - self._before)
         if self._frozen:
             gc.unfreeze()
         if self._started:
@@ -81,6 +85,8 @@ class Heap:
 
     def read(self) -> Reading:
         """Return the peak, its largest sites, the curve over the steps, and the growth a step."""
+        if self._ended:
+            return Reading(notes=[f"{name}: {ENDED}" for name in ("heap_mb", "memory_growth_mb_per_step")])
         metrics = [metric("heap_mb", round(max(self._peak, 0) / MB, 6))]
         notes = self._notes()
         points = tuple((step, round(value / MB, 6)) for step, value in self._samples.rows())

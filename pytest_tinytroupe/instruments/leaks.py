@@ -8,7 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 from pytest_tinytroupe.instruments import Reading
-from pytest_tinytroupe.instruments.sites import MB, Place, growing, held, shown
+from pytest_tinytroupe.instruments.sites import ENDED, MB, Place, growing, held, shown, untraced, witness
 from pytest_tinytroupe.metrics import metric
 
 REPETITIONS = 5
@@ -32,16 +32,22 @@ class Leaks:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._sizes: list[dict[Place, int]] = []
-        self._tracing = False
+        self._tracing = self._ended = False
+        self._witness: object = None
 
     def start(self) -> None:
         """Begin to trace: before the set-up of the first repetition."""
         if not tracemalloc.is_tracing():
             tracemalloc.start(1)
             self._tracing = True
+        self._witness = witness()
 
     def look(self) -> None:
         """Take down what is left: after each tear-down. Ends tracing after the last one."""
+        self._ended = self._ended or untraced(self._witness)
+        if self._ended:
+            self.stop()
+            return
         _forget_lookups()
         gc.collect()
         self._sizes.append({place: size for place, (size, _) in held(without_pytest=True).items()})
@@ -56,6 +62,8 @@ class Leaks:
 
     def read(self) -> Reading:
         """Return the leak a repetition in MB, and where most of it was allocated."""
+        if self._ended:
+            return Reading(notes=[f"leaked_mb: {ENDED}"])
         gains = growing(self._sizes)
         total = sum(gains.values())
         if total < FLOOR_BYTES:

@@ -14,6 +14,9 @@ from pytest_tinytroupe.records import Site
 
 MB = 2**20
 
+ENDED = "the test itself ends tracemalloc, or clears what it traced; leave that to perf tests, or ask for no heap"
+"""Why there is no figure of the heap."""
+
 TOP = 10
 """Sites in a test's record."""
 
@@ -40,6 +43,16 @@ def held(*, without_pytest: bool = False) -> dict[Place, tuple[int, int]]:
         for frame, each in frames
         if not frame.filename.startswith(ours)
     }
+
+
+def witness() -> object:
+    """Return something to be asked for later on with `untraced`."""
+    return bytearray(1)
+
+
+def untraced(witness: object) -> bool:
+    """Whether somebody has ended tracing, or cleared what was traced, since `witness` was made."""
+    return tracemalloc.get_object_traceback(witness) is None
 
 
 def top_sites(root: Path, limit: int = TOP) -> tuple[Site, ...]:

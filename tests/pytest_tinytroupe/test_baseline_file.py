@@ -57,6 +57,24 @@ def test_a_metric_that_is_gone_leaves_the_baseline(tmp_path):
     assert "tokens" not in Baselines(tmp_path).stored("tests/test_x.py", "test_a")
 
 
+def test_heap_figures_that_are_gone_leave_the_baseline_of_their_environment(tmp_path):
+    Baselines(tmp_path).update([entry(), entry(environment="pypy-3.10-darwin-arm64")])
+    gone = Entry("tests/test_x.py", "test_a", HERE, {"llm_calls": 3})
+    Baselines(tmp_path).update([gone])
+    assert Baselines(tmp_path).other_environments("tests/test_x.py", "test_a") == ["pypy-3.10-darwin-arm64"]
+    Baselines(tmp_path).update([Entry("tests/test_x.py", "test_a", "pypy-3.10-darwin-arm64", {"llm_calls": 3})])
+    assert load(tmp_path / "tests" / "test_x.json")["tests"]["test_a"] == {"exact": {"llm_calls": 3}}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_a_link_goes_on_to_lead_where_it_does(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_x.json").symlink_to("../shared.json")
+    Baselines(tmp_path).update([entry()])
+    assert (tmp_path / "tests" / "test_x.json").is_symlink()
+    assert load(tmp_path / "shared.json")["tests"]["test_a"]["exact"] == {"llm_calls": 3}
+
+
 @pytest.mark.parametrize(("heap", "changes"), [(10.19, False), (10.21, True), (9.81, False), (9.79, True)])
 def test_a_heap_figure_that_still_holds_is_kept(tmp_path, heap, changes):
     Baselines(tmp_path).update([entry(heap=10.0)])
@@ -103,6 +121,7 @@ def test_entry_of_keeps_only_what_means_the_same_tomorrow():
     ]
     kept = entry_of("a.py", "t", [judge(metric) for metric in metrics])
     assert (kept.exact, kept.heap, kept.process, kept.wall) == ({"llm_calls": 3}, {"heap_mb": 1.5}, {}, ())
+    assert kept.machine == ""
     assert Entry.from_json(json.loads(json.dumps(kept.to_json()))) == kept
 
 
@@ -123,6 +142,8 @@ BAD = {
     "not json": b"{'schema': 1}",
     "cut short": b'{"schema": 1, "tests": {',
     "not utf-8": b"\xff\xfe",
+    "a test twice": b'{"schema": 2, "tests": {"t": {}, "t": {}}}',
+    "a figure twice": b'{"schema": 2, "tests": {"t": {"exact": {"m": 1, "n": 2, "m": 3}}}}',
     "a list": b"[]",
     "no schema": b'{"tests": {}}',
     "schema true": b'{"schema": true, "tests": {}}',
@@ -207,8 +228,11 @@ def test_machines_and_environments_share_one_file(tmp_path):
     assert Baselines(tmp_path).stored("tests/test_x.py", "test_a") == {"peak_memory_mb": 9.0}
     Baselines(tmp_path).update([timed("4 4 4")])
     assert sorted(Baselines(tmp_path).runs("tests/test_x.py", "test_a")) == ["m", "other"]
+    # Too busy here for times that are fit to be kept: those of before stay, here and elsewhere.
+    Baselines(tmp_path).update([timed(process={"peak_memory_mb": 9.0})])
+    assert sorted(Baselines(tmp_path).runs("tests/test_x.py", "test_a")) == ["m", "other"]
     # No longer isolated, no longer timed: nowhere.
-    Baselines(tmp_path).update([timed()])
+    Baselines(tmp_path).update([timed(machine="")])
     assert load(tmp_path / "tests" / "test_x.json")["tests"]["test_a"] == {"exact": {}}
 
 

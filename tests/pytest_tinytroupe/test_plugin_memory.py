@@ -121,3 +121,32 @@ def test_steps_are_marked_on_the_curve_of_the_process(pytester):
     assert times == sorted(times)
     assert curve["points"][0][0] <= times[0]
     assert times[-1] <= curve["points"][-1][0]
+
+
+@pytest.mark.parametrize(
+    "end", ["tracemalloc.stop()", "tracemalloc.clear_traces()", "tracemalloc.stop(); tracemalloc.start()"]
+)
+def test_a_test_that_ends_tracing_has_no_figures_of_the_heap(pytester, end):
+    pytester.makepyfile(
+        test_it=f"""
+        import tracemalloc, pytest
+        kept = []
+        def work():
+            tracemalloc.start()
+            kept.append(bytearray(2**20))
+            {end}
+        @pytest.mark.perf(max_heap_mb=0.1, max_memory_growth_mb_per_step=0.1, baseline=False)
+        def test_heap(perf): work(); perf.step(); perf.step()
+        @pytest.mark.perf(max_leaked_mb=0.1, baseline=False)
+        def test_leaks(): work()
+        @pytest.mark.perf
+        def test_neither(): work()
+        """
+    )
+    result = run(pytester, "--perf-update")
+    result.assert_outcomes(passed=1, failed=2)
+    lines = [
+        f"{name}: the test itself ends tracemalloc, *" for name in ("heap_mb", "memory_growth_mb_per_step", "leaked_mb")
+    ]
+    result.stdout.fnmatch_lines(["perf: heap_mb was not measured (and 1 more)", *lines])
+    assert "heap" not in (pytester.path / "baselines" / "test_it.json").read_text()

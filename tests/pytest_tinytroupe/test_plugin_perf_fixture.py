@@ -112,6 +112,7 @@ BAD = {
     "record('x', True)": "must be a finite number",
     "record('x', '1')": "must be a finite number",
     "record('x', 10**400)": "must be a finite number",
+    "record('x', 1, unit=None)": "unit must be a text",
     "record('x', 1, better='more')": "better must be",
     "record('x', 1, tier='sure')": "tier must be one of",
     "compare(print, print, min_ratio=0)": "min_ratio must be",
@@ -131,3 +132,23 @@ def test_a_recorded_value_comes_back_to_the_last_digit(pytester, value):
     assert run(pytester, "--perf-update").ret == 0
     assert run(pytester).ret == 0
     assert stored(pytester)["x"] == eval(value)
+
+
+@pytest.mark.slow
+def test_numbers_and_texts_of_other_libraries_get_from_a_worker_to_the_controller(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+        class Float(float): pass
+        class Int(int): pass
+        class Text(str): pass
+        @pytest.mark.perf
+        def test_it(perf):
+            perf.record("a", Float(1.5))
+            perf.record(Text("b"), Int(2), unit=Text("s"))
+            with perf.measure(Text("c")): pass
+            perf.compare(lambda: sum(range(2000)), lambda: sum(range(200)), Float(1.5), name=Text("d"))
+        """
+    )
+    run(pytester, "--perf-update", "-n1").assert_outcomes(passed=1)
+    assert stored(pytester) == {"a": 1.5, "b": 2}
