@@ -27,6 +27,8 @@ class Collected:
     marked
         The tests that are marked perf, deselected ones included: pytest's id, with the group that ``--dist loadgroup``
         hangs on it -> ours, as in `pytest_tinytroupe.xdist.nodeid_of`.
+    selected
+        Ours of those that are about to run.
     done
         Whether collecting came to its end: else files count as collected whose tests are not known.
     """
@@ -35,6 +37,7 @@ class Collected:
     files: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
     marked: dict[str, str] = field(default_factory=dict)
+    selected: set[str] = field(default_factory=set)
     done: bool = False
 
     def add_items(self, items: Iterable[pytest.Item]) -> None:
@@ -57,6 +60,7 @@ class Collected:
         self.files |= other.files
         self.doubtful |= other.doubtful
         self.marked |= other.marked
+        self.selected |= other.selected
         self.done |= other.done
 
     def to_json(self) -> dict[str, Any]:
@@ -66,13 +70,15 @@ class Collected:
             "files": sorted(self.files),
             "doubtful": sorted(self.doubtful),
             "marked": dict(sorted(self.marked.items())),
+            "selected": sorted(self.selected),
             "done": self.done,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Collected:
         """Build it from `to_json`'s result."""
-        return cls(set(data["tests"]), set(data["files"]), set(data["doubtful"]), dict(data["marked"]), data["done"])
+        tests, files, doubtful, selected = (set(data[part]) for part in ("tests", "files", "doubtful", "selected"))
+        return cls(tests, files, doubtful, dict(data["marked"]), selected, data["done"])
 
     def unused(self, file: str, tests: Iterable[str], *, asked_for: bool, exists: bool) -> list[str]:
         """Return which of a file's stored tests are used by nobody.

@@ -15,7 +15,7 @@ from pytest_tinytroupe.baseline import Baselines, Entry
 from pytest_tinytroupe.baseline_file import BaselineError
 from pytest_tinytroupe.collected import Collected, coverage
 from pytest_tinytroupe.environment import environment
-from pytest_tinytroupe.measuring_lock import LockError, machine_lock
+from pytest_tinytroupe.measuring_lock import LockError, MeasuringLock, machine_lock
 from pytest_tinytroupe.outputs import check_targets, write_outputs
 from pytest_tinytroupe.phases import CHILD, MARKER, MARKER_ERROR
 from pytest_tinytroupe.records import SessionReport, TestRecord
@@ -60,6 +60,7 @@ class Gate:
         self._crashed: set[str] = set()
         self.warnings: list[str] = []
         self.errors: list[str] = []
+        self._nobody_watches = settings.strict or in_ci()  # what a test does to the environment must not matter
         self.started = ""
         self.active = False
 
@@ -126,6 +127,10 @@ class Gate:
         self.collected.add_node(collector, passed=report.passed)
         return report
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Learn which perf tests are about to run: whatever plugins there are have had their say."""
+        self.collected.selected.update(xdist.nodeid_of(item) for item in session.items if MARKER in item.stash)
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Learn what a worker collected; one that crashed has nothing to say."""
@@ -166,6 +171,7 @@ class Gate:
         self._keep_baselines()
         self._check_unused()
         self._check_that_it_was_a_gate()
+        self._check_that_it_came_to_its_end(session)
         self._write_reports()
         failed = self.errors or (self.settings.strict and self.unused)
         if failed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -245,13 +251,19 @@ class Gate:
 
     def _keep_baselines(self) -> None:
         """Update and prune as asked."""
+        if not (self.settings.update or self.settings.prune):
+            return
         try:
-            if self.settings.update:
-                self.updated = self.baselines.update(self.entries, only_new=self.settings.update == "new")
-            if self.settings.prune:
-                self.pruned, self.unused = self.baselines.prune(self.unused), {}
-        except BaselineError as error:
-            self.errors.append(str(error))
+            # Reading and writing is one: another run may be about to add its figures to the same files.
+            with MeasuringLock(self.lock.directory / "baselines", self.settings.time_limit_s).alone():
+                if self.settings.update:
+                    self.updated = self.baselines.update(self.entries, only_new=self.settings.update == "new")
+                if self.settings.prune:
+                    self.pruned, self.unused = self.baselines.prune(self.unused), {}
+        except (BaselineError, LockError) as error:
+            self.errors.append(
+                f"the baselines were not updated: {error}" if isinstance(error, LockError) else str(error)
+            )
 
     def _unused(self) -> dict[str, list[str]]:
         root, covered = self.config.rootpath, coverage(self.config)
@@ -269,9 +281,16 @@ class Gate:
     def _check_that_it_was_a_gate(self) -> None:
         """Tell what this run did not look at; where nobody is watching that is an error."""
         missing = self._not_run()
-        (self.errors if self.settings.strict or in_ci() else self.warnings).extend(missing)
+        (self.errors if self._nobody_watches else self.warnings).extend(missing)
         if not self.records and not missing:
             self.warnings.append("no test marked perf has run: they were deselected, or the run ended before them")
+
+    def _check_that_it_came_to_its_end(self, session: pytest.Session) -> None:
+        """Tell which tests the run ended before, where its exit status does not, as after ``pytest.exit(…, 0)``."""
+        left = sorted(self.collected.selected - {record.nodeid for record in self.records})
+        if left and session.exitstatus == pytest.ExitCode.OK and not self.config.getoption("setuponly", False):
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            self.errors.append(f"the run ended before {left[0]}{more}")
 
     def _not_run(self) -> list[str]:
         """Return what makes this run no gate at all: there was nothing to measure, or nothing to hold it against."""

@@ -142,7 +142,7 @@ class MeasuringLock:
             while not _try_lock(descriptor, mode):
                 if time.monotonic() >= deadline:
                     raise LockError(
-                        f"the measuring lock in {self.directory} was not free within {self.time_limit_s:g} s: "
+                        f"the lock in {self.directory} was not free within {self.time_limit_s:g} s: "
                         f"{self._holders()}; wait for it, or end it"
                     )
                 time.sleep(pause_s)
@@ -158,7 +158,7 @@ class MeasuringLock:
             return os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise LockError(f"the measuring lock cannot be used: {self.directory / name}: {reason}") from error
+            raise LockError(f"the lock cannot be used: {self.directory / name}: {reason}") from error
 
     def _holders(self) -> str:
         """Say who holds the lock; what a crashed process left behind is not believed."""

@@ -16,6 +16,8 @@ DIGITS = 9
 
 MIXED = "time_s: part of the test ran on real time, part on virtual time: neither says how long it takes"
 
+FROZEN = "time_s: time.perf_counter stood still during the call; freeze time inside the test, not around it"
+
 
 class Exact:
     """Reads the counters of everything that a test's fixtures attached to its probe."""
@@ -36,10 +38,14 @@ class Exact:
     def read(self) -> Reading:
         """Return the metrics of all sources that were attached."""
         metrics = [*self._time(), *self._models(), *self._worlds(), *self._turns()]
-        return Reading(metrics, notes=[MIXED] if self._probe.clocks.sources and self._probe.runs_on_real_time else [])
+        if self._probe.clocks.sources:
+            return Reading(metrics, notes=[MIXED] if self._probe.runs_on_real_time else [])
+        return Reading(metrics, notes=[] if self._wall_s > 0 else [FROZEN])
 
     def _time(self) -> list[Metric]:
         if not self._probe.clocks.sources:
+            if not self._wall_s > 0:
+                return []
             return [Metric("time_s", round(self._wall_s, DIGITS), "s", tier="wall")]
         if self._probe.runs_on_real_time:
             return []

@@ -12,6 +12,8 @@ from pytest_tinytroupe.timing import Run
 WORK = 36_000
 """Rounds of calibration before the call, and as many after it: 10 to 20 ms each."""
 
+STOOD_STILL = "perf: time.perf_counter stood still during the call; freeze time inside the test, not around it"
+
 
 class Timed:
     """Measures the call between two halves of a calibration loop.
@@ -44,10 +46,19 @@ class Timed:
         gc.collect()
         # What others on the machine took from the call is not the call's.
         alone_s = max(wall_s - queued_s, min(cpu_s, wall_s), 1e-9)
+        self._wall_s = wall_s
         self._run = Run(alone_s, cpu_s, (self._before_s + calibrate()) / 2, queued_s)
 
     def read(self) -> Reading:
-        """Hand over the round; a single one is no metric yet."""
+        """Hand over the round; a single one is no metric yet.
+
+        Raises
+        ------
+        RuntimeError
+            Somebody has frozen the time: a call that takes none would satisfy any limit.
+        """
+        if not self._wall_s > 0:
+            raise RuntimeError(STOOD_STILL)
         self._rounds.append(self._run)
         return Reading()
 

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pytest_tinytroupe.measuring_lock import INHERITED, MeasuringLock, machine_lock
+
 CONFTEST = """
 import pytest
 from pytest_tinytroupe.probe import probe_of
@@ -237,3 +239,15 @@ def test_junit_has_the_message(project):
     assert 'message="Failed: perf: llm_calls regressed: 11, baseline 10 (+10.0 %)"' in text  # the first line
     assert "If this is meant, make it the baseline" in text
     assert 'failures="1"' in text
+
+
+def test_an_update_waits_for_that_of_another_run(project):
+    other = MeasuringLock(machine_lock().directory / "baselines")
+    with other.alone(), pytest.MonkeyPatch.context() as patch:
+        patch.delenv(INHERITED)  # it is another process that has it
+        result = run(project, 3, "--perf-update", "--perf-time-limit=0.2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR: the baselines were not updated: the lock in *baselines was not free within *"])
+    assert not list((project.path / "baselines").rglob("*.json"))
+    assert run(project, 3, "--perf-update").ret == 0
+    assert stored(project)

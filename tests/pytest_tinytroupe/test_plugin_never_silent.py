@@ -230,3 +230,47 @@ def test_a_marker_that_comes_too_late_is_no_gate(pytester):
         ]
     )
     assert not list((pytester.path / "baselines").rglob("*.json"))
+
+
+@pytest.mark.parametrize("xdist", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["plain", "xdist"])
+def test_a_run_that_ends_early_with_status_0_is_no_gate(pytester, xdist):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf
+        def test_a(): pass
+        @pytest.mark.perf
+        def test_b(): pytest.exit("enough", returncode=0)
+        @pytest.mark.perf
+        def test_c(): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "--perf", "--no-perf-report", *xdist)
+    assert result.ret != 0
+    if not xdist:
+        result.stdout.fnmatch_lines(["ERROR: the run ended before test_*.py::test_b and 1 more"])
+    assert run(pytester, "--setup-plan").ret == 0
+
+
+def test_time_that_stands_still_measures_nothing(pytester):
+    pytester.makepyfile(
+        """
+        import time, pytest
+        @pytest.fixture
+        def frozen(monkeypatch): monkeypatch.setattr(time, "perf_counter", lambda: 1.0)
+        @pytest.mark.perf(max_time_s=9)
+        def test_plain(frozen): pass
+        @pytest.mark.perf(max_wall_s=9, rounds=1, warmup=0)
+        def test_timed(frozen): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1, errors=1)
+    line = "time.perf_counter stood still during the call; freeze time inside the test, not around it"
+    result.stdout.fnmatch_lines_random([f"time_s: {line[:60]}*", f"*perf: {line}"])
+
+
+def test_where_nobody_watches_is_known_from_the_beginning(pytester, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    pytester.makepyfile("import os\ndef test_it(): os.environ.pop('CI')")
+    assert run(pytester).ret == pytest.ExitCode.TESTS_FAILED
