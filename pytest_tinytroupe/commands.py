@@ -10,7 +10,7 @@ from pathlib import Path
 COMPARE = """\
 Hold one result of pytest --perf --perf-json FILE against another: metrics that differ, tests that are new or gone.
 Exit status: 0 nothing is worse, 1 something is, 2 a file cannot be used. Worse is also what passed and is now skipped
-or gone, and a comparison without a single test in both files.
+or gone, and a comparison without a single test that has figures in both files.
 """
 
 HISTORY = """\
@@ -77,14 +77,14 @@ def _compare(chosen: argparse.Namespace) -> int:
     allowed = bool(chosen.allow_missing)
     found = differences(before, after, same_environment=key == other_key, allow_missing=allowed)
     worse = sum(each.failed for each in found)
-    old, new = ({record.nodeid for record in each.records} for each in (before, after))
-    same = len(new - {each.nodeid for each in found})
+    old, new = ({record.nodeid for record in each.records if record.verdicts} for each in (before, after))
+    same = len({record.nodeid for record in after.records} - {each.nodeid for each in found})
     text = (as_markdown if chosen.markdown else as_text)(found)
     end = f"{worse} worse, {len(found) - worse} otherwise different, {same} the same"
     if key != other_key:
         end += f"; heap not compared: {key} and {other_key}"
     if not old & new:
-        end += "; nothing was compared: no test is in both files"
+        end += "; nothing was compared: no test has figures in both files"
     sys.stdout.write(f"{text}\n\n{end}\n" if text else f"{end}\n")
     return 1 if worse or not (old & new or allowed) else 0
 

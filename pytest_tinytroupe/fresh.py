@@ -76,7 +76,7 @@ _COVERAGE = (
 # imports: the plugin, too, may be importable only from where the parent found it. And pytest before the plugin, because
 # what is imported before pytest's own import hook is there draws a warning.
 _START = """
-import json, os, sys
+import json, os, pathlib, sys
 with open(sys.argv[1], encoding="utf-8") as file:
     job = json.load(file)
 job["parent"] = os.dup(0)
@@ -85,7 +85,8 @@ os.dup2(empty, 0)
 os.close(empty)
 sys.path[:] = job["path"]
 import pytest
-config = pytest.Config.fromdictargs(job["options"], job["arguments"])
+options = {**job["options"], **{name: pathlib.Path(value) for name, value in job["path_options"].items()}}
+config = pytest.Config.fromdictargs(options, job["arguments"])
 from pytest_tinytroupe.fresh_child import main
 sys.exit(main(config, job))
 """
@@ -116,8 +117,9 @@ class Job:
         Whether the child takes part in the measuring lock.
     family
         How many times of the session are judged together.
-    options, arguments, path
-        The parent's options, what stands on the command line, and where modules are looked for.
+    options, path_options, arguments, path
+        The parent's options, those of them that are paths, what stands on the command line, and where modules are
+        looked for.
     session_output
         A file for what the child's pytest has to say itself, where the test's output goes on to the user; else empty.
     trace
@@ -132,6 +134,7 @@ class Job:
     shares: bool
     family: int
     options: Mapping[str, Any]
+    path_options: Mapping[str, str]
     arguments: list[str]
     path: list[str]
     session_output: str = ""
@@ -171,6 +174,7 @@ def run_fresh(
             shares,
             family,
             {**_options(config), "basetemp": str(Path(directory) / "tmp")},
+            {name: str(value) for name, value in vars(config.option).items() if isinstance(value, Path)},
             _arguments(item),
             list(sys.path),
             str(session_output) if forwards else "",

@@ -35,8 +35,10 @@ def test_outcome_output_and_figures_are_the_childs(pytester):
     (pytester.path / "lib" / "helper.py").write_text("answer = 42")
     pytester.makeconftest(
         """
-        import os, pytest
-        def pytest_addoption(parser): parser.addoption("--word", default="none")
+        import os, pathlib, pytest
+        def pytest_addoption(parser):
+            parser.addoption("--word", default="none")
+            parser.addoption("--place", type=pathlib.Path, default=pathlib.Path("none"))
         @pytest.fixture(scope="module")
         def module(): yield; print("module down in", os.getpid())
         """
@@ -50,7 +52,7 @@ def test_outcome_output_and_figures_are_the_childs(pytester):
             @pytest.mark.parametrize("text", ["a/b[1]", "ü::x"])
             def test_passes(self, request, module, text, mock_llm):
                 assert os.getpid() != parent and helper.answer == 42
-                assert request.config.getoption("--word") == "given"
+                assert request.config.getoption("--word") == request.config.getoption("--place").name == "given"
                 assert os.environ["PYTHONHASHSEED"] == "0"
         def test_fails(module):
             print("said by the child")
@@ -67,9 +69,8 @@ def test_outcome_output_and_figures_are_the_childs(pytester):
         test_before="def test_before(tmp_path): (tmp_path / 'kept').touch()",
         test_other=f"import os\ndef test_other(): assert os.getpid() == {os.getpid()}",
     )
-    result = run(
-        pytester, "--word=given", "--perf-update", "--junitxml=junit.xml", "--basetemp=mine", "-k", "not nothing"
-    )
+    given = ("--word=given", "--place=there/given", "--basetemp=mine", "-k", "not nothing")
+    result = run(pytester, *given, "--perf-update", "--junitxml=junit.xml")
     result.assert_outcomes(passed=4, failed=2, skipped=1, xfailed=1, errors=1)
     result.stdout.fnmatch_lines_random(
         [

@@ -129,6 +129,14 @@ def test_a_step_summary_that_cannot_be_written_fails_the_run(project, monkeypatc
     result.stdout.fnmatch_lines(["ERROR: GITHUB_STEP_SUMMARY: *"])
 
 
+def test_tests_without_figures_are_no_comparison(project, capsys):
+    project.makepyfile(test_it="import pytest\n@pytest.mark.perf\ndef test_it(): pytest.skip('not today')")
+    for name in ("a.json", "b.json"):
+        run(project, f"--perf-json={name}").assert_outcomes(skipped=1)
+    assert main(["compare", *(str(project.path / name) for name in ("a.json", "b.json"))]) == 1
+    assert "nothing was compared: no test has figures in both files" in capsys.readouterr().out
+
+
 def test_where_nothing_was_measured_no_earlier_file_stands_for_it(project, capsys):
     outputs = ["--perf-json=a.json", "--perf-markdown=a.md", "--perf-history=a.sqlite", "--perf-report=report"]
 
@@ -149,7 +157,7 @@ def test_where_nothing_was_measured_no_earlier_file_stands_for_it(project, capsy
     # A comparison with it is no gate, in either direction.
     for pair in (["b.json", "a.json"], ["a.json", "b.json"]):
         assert main(["compare", *(str(project.path / name) for name in pair)]) == 1
-        assert "nothing was compared: no test is in both files" in capsys.readouterr().out
+        assert "nothing was compared: no test has figures in both files" in capsys.readouterr().out
     assert main(["compare", "--allow-missing", str(project.path / "b.json"), str(project.path / "a.json")]) == 0
 
 
