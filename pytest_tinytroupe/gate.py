@@ -58,6 +58,7 @@ class Gate:
         self.written: dict[str, Path] = {}
         self._reasons: dict[str, str] = {}
         self._crashed: set[str] = set()
+        self._heard_of: set[str] = set()
         self.warnings: list[str] = []
         self.errors: list[str] = []
         self._nobody_watches = settings.strict or in_ci()  # what a test does to the environment must not matter
@@ -149,6 +150,7 @@ class Gate:
             self.running.subtest_failed = True
         if not self.active:
             return
+        self._heard_of.add(report.nodeid)
         data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)
         if data is not None:
             self.records.append(TestRecord.from_json(data["record"]))
@@ -282,13 +284,16 @@ class Gate:
         """Tell what this run did not look at; where nobody is watching that is an error."""
         missing = self._not_run()
         (self.errors if self._nobody_watches else self.warnings).extend(missing)
+        if self.records and all(record.outcome == "skipped" for record in self.records):
+            skipped = "nothing was measured: every test marked perf was skipped"
+            (self.errors if self.settings.strict else self.warnings).append(skipped)
         if not self.records and not missing:
             self.warnings.append("no test marked perf has run: they were deselected, or the run ended before them")
 
     def _check_that_it_came_to_its_end(self, session: pytest.Session) -> None:
         """Tell which tests the run ended before, where its exit status does not, as after ``pytest.exit(…, 0)``."""
-        left = sorted(self.collected.selected - {record.nodeid for record in self.records})
-        if left and session.exitstatus == pytest.ExitCode.OK and not self.config.getoption("setuponly", False):
+        left = sorted(self.collected.selected - set(map(self._perf_id, self._heard_of)))
+        if left and session.exitstatus == pytest.ExitCode.OK:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             self.errors.append(f"the run ended before {left[0]}{more}")
 

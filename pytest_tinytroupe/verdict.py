@@ -136,13 +136,14 @@ def judge_all(
     names = dict.fromkeys([*measured, *limits, *baseline, *unknown])
     verdicts = []
     for name in sorted(names, key=place_of):
-        found = measured.get(name) or metric(name, None)
-        if keeps_baseline and name in baseline and not keeps_figure(found) and name not in limits:
-            # Measured in a way that says nothing about the baseline, such as real time in place of virtual time.
-            found = replace(found, value=None, steady=True)
+        found, bounds = measured.get(name) or metric(name, None), limits.get(name, ())
+        if keeps_baseline and name in baseline and not keeps_figure(found):
+            # Measured in a way that says nothing about the baseline, such as real time in place of virtual time: that a
+            # limit holds does not make up for it.
+            found, bounds = replace(found, value=None, steady=True), ()
         verdict = judge(
             found,
-            _telling(found.value, limits.get(name, ())),
+            _telling(found.value, bounds),
             baseline.get(name),
             keeps_baseline=keeps_baseline,
             share=shares.get(name),

@@ -274,3 +274,26 @@ def test_where_nobody_watches_is_known_from_the_beginning(pytester, monkeypatch)
     monkeypatch.setenv("CI", "true")
     pytester.makepyfile("import os\ndef test_it(): os.environ.pop('CI')")
     assert run(pytester).ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(("args", "word"), [([], "WARNING"), (["--perf-strict"], "ERROR")])
+def test_that_every_test_was_skipped_is_told(pytester, args, word):
+    pytester.makepyfile("import pytest\n@pytest.mark.perf(baseline=False)\ndef test_it(): pytest.skip('no key')")
+    result = run(pytester, *args)
+    assert result.ret == bool(args)
+    result.stdout.fnmatch_lines([f"{word}: nothing was measured: every test marked perf was skipped"])
+
+
+def test_a_limit_that_holds_does_not_make_up_for_a_baseline_that_nothing_was_held_against(pytester):
+    source = "import pytest\n@pytest.mark.perf(max_time_s=9)\ndef test_it({}): {}"
+    virtual = "import asyncio\n    with perf.virtual_time() as clock: clock.run(asyncio.sleep(2))"
+    pytester.makepyfile(test_it=source.format("perf", "\n    " + virtual))
+    assert run(pytester, "--perf-update").ret == 0
+    pytester.makepyfile(test_it=source.format("", "pass"))
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["perf: time_s was not measured", "time_s: in the baseline, but not measured any more: *"]
+    )
+    assert run(pytester, "--perf-update").ret == 0
+    assert run(pytester).ret == 0
