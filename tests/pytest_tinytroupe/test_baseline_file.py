@@ -275,6 +275,14 @@ def test_a_merge_conflict_is_called_by_its_name_and_left_as_it_is(tmp_path):
     assert Baselines(tmp_path).files() == {}  # and so never counts as unused
 
 
+def test_where_both_sides_of_a_merge_were_kept_it_says_of_what(tmp_path):
+    Baselines(tmp_path).update([entry(llm_calls=3)])
+    path = tmp_path / "tests" / "test_x.json"
+    path.write_text(path.read_text().replace('"llm_calls": 3', '"llm_calls": 3,\n"llm_calls": 4'))
+    with pytest.raises(BaselineError, match="'llm_calls' stands there twice: were both sides of a merge kept"):
+        Baselines(tmp_path).stored("tests/test_x.py", "test_a")
+
+
 def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
     path = tmp_path / "test_x.json"
     path.write_text('{"schema": 3, "tests": []}', encoding="utf-8")
