@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -126,7 +127,8 @@ def test_steps_are_marked_on_the_curve_of_the_process(pytester):
 @pytest.mark.parametrize(
     "end", ["tracemalloc.stop()", "tracemalloc.clear_traces()", "tracemalloc.stop(); tracemalloc.start()"]
 )
-def test_a_test_that_ends_tracing_has_no_figures_of_the_heap(pytester, end):
+def test_a_test_that_ends_tracing_has_no_figures_of_the_heap(pytester, request, end):
+    request.addfinalizer(tracemalloc.stop)
     pytester.makepyfile(
         test_it=f"""
         import tracemalloc, pytest
