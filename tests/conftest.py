@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
+import pkgutil
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fresh_environment import build_wheel, environment_with
+from fresh_environment import build_wheel, environment_with, once
 
+import pytest_tinytroupe
+import tinytroupe
 from tinytroupe.testing import network_guard
 
 pytest_plugins = ["pytester"]
@@ -30,6 +36,12 @@ with suppress(ImportError):  # the performance suite runs without it
     settings.load_profile("here")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: no worker of a parallel run is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("packaging") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _offline() -> Iterator[None]:
     """No test of this project reaches anything but 127.0.0.1."""
@@ -39,26 +51,59 @@ def _offline() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _warm() -> None:
-    # A run inside pytester forgets what it imported; what is here before stays.
-    for module in ("session", "marker", "report.html", "report.terminal", "instruments.heap", "instruments.process"):
-        importlib.import_module(f"pytest_tinytroupe.{module}")
+    # A run inside pytester forgets what it imported, and who comes after it imports that anew, which takes its time and
+    # does not know the people of before. What is here before stays.
+    for package in (tinytroupe, pytest_tinytroupe):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    from tinytroupe import TinyPerson, config_manager
+    from tinytroupe.testing import MockLLM
+
+    with MockLLM(), config_manager.override(display="off"):  # and what comes with the first call
+        TinyPerson("Warm").listen_and_act("Hello.")
+    TinyPerson.clear_agents()
+
+
+@pytest.fixture(scope="session")
+def _lock_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("lock"))
 
 
 @pytest.fixture
-def pytester(_warm: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """The built-in `pytester`, several times as fast: hypothesis would be imported anew by each run inside it."""
+def pytester(
+    _warm: None,
+    _lock_of_its_own: str,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[pytest.Pytester]:
+    """The built-in `pytester`, several times as fast.
+
+    Hypothesis would be imported anew by each run inside it. And whatever looks for garbage in such a run, as each
+    measurement of the heap does, would look through all that these tests keep, half a second each time: that is frozen
+    meanwhile, and the run is told that nothing is. Nor does it wait for what tests in other workers measure: none of
+    them is about how long something takes.
+    """
+    monkeypatch.setenv("TMPDIR", _lock_of_its_own)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio")
     monkeypatch.setenv("COLUMNS", "120")
-    return pytester
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change faster than their times tell
+    gc.freeze()
+    frozen, count = gc.get_freeze_count(), gc.get_freeze_count
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: max(count() - frozen, 0))
+    yield pytester
+    gc.collect()  # of what was made meanwhile: nobody looks for the rest as long as it is frozen
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This project's wheel, as users get it."""
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    return once(tmp_path_factory, "wheel", build_wheel)
 
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment in which the wheel is installed, and nothing of this tree can be imported."""
-    return environment_with(tmp_path_factory.mktemp("venv"), f"pytest-tinytroupe[xdist] @ {wheel.as_uri()}")
+    requirement = f"pytest-tinytroupe[xdist] @ {wheel.as_uri()}"
+    return once(tmp_path_factory, "venv", lambda home: environment_with(home, requirement))

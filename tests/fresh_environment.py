@@ -6,10 +6,29 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from pytest_tinytroupe.measuring_lock import MeasuringLock
+
 ROOT = Path(__file__).parents[1]
-_OURS = ("PYTEST_", "TINYTROUPE_", "CI", "OPENAI_")
+# The last: nothing is compiled when it is installed, so without it each command would compile all that it imports.
+_OURS = ("PYTEST_", "TINYTROUPE_", "CI", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
+    """Make something in a directory of its own, once for all workers of a parallel run, and return where it is."""
+    home = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        home = home.parent
+    home, told = home / name, home / f"{name}.made"
+    with MeasuringLock(home.with_suffix(".lock")).alone():
+        if not told.exists():
+            home.mkdir(exist_ok=True)
+            told.write_text(str(make(home)), encoding="utf-8")
+    return Path(told.read_text(encoding="utf-8"))
 
 
 def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,17 +54,23 @@ def build_wheel(directory: Path) -> Path:
     return built
 
 
-def environment_with(home: Path, *requirements: str) -> Path:
-    """Create a virtual environment with these installed from the package registry, and return its Python."""
+def environment_with(home: Path, *requirements: str, beneath: Path | None = None) -> Path:
+    """Create a virtual environment with these installed from the package registry, and return its Python.
+
+    Where there is the Python of another one beneath it, what that has need not be installed again, unless the
+    requirements want other releases: those go before it.
+    """
     venv.create(home)
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    install(python, *requirements)
+    if beneath is not None:
+        (_packages_of(python) / "beneath.pth").write_text(f"{_packages_of(beneath)}\n", encoding="utf-8")
+    # By this environment's pip, which the other need not have; and compiled is only what is imported later.
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile")
+    done = run(*pip, *requirements, cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
     return python
 
 
-def install(python: Path, *what: object) -> None:
-    """Install by this environment's pip, which the other need not have, and compile only what is imported later."""
-    done = run(
-        *(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile", *what), cwd=python.parent
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def _packages_of(python: Path) -> Path:
+    done = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=python.parent)
+    return Path(done.stdout.strip())

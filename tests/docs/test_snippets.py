@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import importlib
 import io
 import json
-import pkgutil
 import re
 import runpy
 import shlex
@@ -18,7 +16,6 @@ from pages import ELSEWHERE, ROOT, blocks, of, pages
 from sessions import follow
 from shell_commands import problems
 
-import tinytroupe as simulation
 from tinytroupe import config_manager, control
 from tinytroupe.cli import main as tinytroupe
 from tinytroupe.runtime.clock import VirtualClock, use_clock
@@ -41,17 +38,9 @@ def pytest_options(pytester):
     return set(re.findall(r"--[\w-]+", pytester.runpytest_inprocess("--help").stdout.str()))
 
 
-@pytest.fixture(scope="session")
-def _whole():
-    """What a run inside pytester imports is imported anew after it, and then does not know the people of before."""
-    for module in pkgutil.walk_packages(simulation.__path__, "tinytroupe."):
-        importlib.import_module(module.name)
-
-
 @pytest.fixture
-def here(_whole, pytester, monkeypatch):
+def here(pytester, monkeypatch):
     """An empty directory, without traces of earlier runs in it or in the process."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change faster than their times tell
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     yield pytester

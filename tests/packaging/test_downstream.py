@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fresh_environment import ROOT, install, run
+from fresh_environment import ROOT, environment_with, run
 
 pytestmark = [pytest.mark.packaging, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -121,7 +121,7 @@ def test_the_command_works(python: Path, tmp_path: Path) -> None:
 def test_the_sample_project_passes_and_its_gate_closes(python: Path, tmp_path: Path) -> None:
     sample = tmp_path / "sample"
     shutil.copytree(ROOT / "examples" / "downstream", sample, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    install(python, "--no-deps", sample)
+    python = environment_with(tmp_path / "venv", str(sample), beneath=python)
 
     plain = run(python, "-m", "pytest", cwd=sample)
     assert plain.returncode == 0, plain.stdout + plain.stderr

@@ -19,9 +19,9 @@ def block(language: str) -> str:
     return re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1]
 
 
-def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path, wheel: Path) -> None:
+def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path, python: Path) -> None:
     packages = re.search(r"pip install ([\w-]+) pytest-tinytroupe", PAGE)[1]
-    python = environment_with(tmp_path / "venv", packages, f"pytest-tinytroupe @ {wheel.as_uri()}")
+    python = environment_with(tmp_path / "venv", packages, "pytest-tinytroupe", beneath=python)
 
     project = tmp_path / "project"
     project.mkdir()

@@ -74,8 +74,8 @@ EXPECTED = {
 @pytest.mark.packaging
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_model(tmp_path, wheel):
-    python = environment_with(tmp_path / "venv", *PACKAGES, f"pytest-tinytroupe @ {wheel.as_uri()}")
+def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_model(tmp_path, python):
+    python = environment_with(tmp_path / "venv", *PACKAGES, "pytest-tinytroupe", beneath=python)
     (tmp_path / "programs.py").write_text(PROGRAMS)
     (tmp_path / "scripting.py").write_text(SCRIPTING)
     environment = {"LLM_USER_PATH": str(tmp_path), "HOME": str(tmp_path), "OPENAI_API_KEY": "not-a-real-key"}
