@@ -72,7 +72,8 @@ class Memory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As it is kept: what many share is pickled once, and copied once.
-        return _restored, tuple(slot.__get__(self) for slot in _SLOTS)
+        kept = (self.kind, self.role, _content(self), self.timestamp)
+        return _restored, (*kept, self.importance, self.sequence, self.step, self.count)
 
     def __str__(self) -> str:
         return plain_text(self.content)
@@ -101,17 +102,8 @@ class Memory:
 
     def numbered(self, sequence: int) -> Memory:
         """Return this entry at a position in the order of storing."""
-        # Every event of every person passes here, and the constructor of a frozen dataclass takes three times as long.
-        entry = object.__new__(Memory)
-        _set_kind(entry, self.kind)
-        _set_role(entry, self.role)
-        _set_content(entry, _content(self))
-        _set_timestamp(entry, self.timestamp)
-        _set_importance(entry, self.importance)
-        _set_sequence(entry, sequence)
-        _set_step(entry, self.step)
-        _set_count(entry, self.count)
-        return entry
+        kept = (self.kind, self.role, _content(self), self.timestamp)
+        return _restored(*kept, self.importance, sequence, self.step, self.count)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, as JSON can hold them; `from_mapping` is the way back."""
@@ -171,10 +163,27 @@ setattr(Memory, "content", property(_get_unpacked, _set_packed))  # noqa: B010 -
 _KEYS = ("role", "content", "type", "simulation_timestamp")
 
 
-def _restored(*values: Any) -> Memory:
+def _restored(
+    kind: str,
+    role: str,
+    event: Any,
+    timestamp: datetime | None,
+    importance: float,
+    sequence: int,
+    step: int,
+    count: int,
+) -> Memory:
+    """Return an entry of values that were those of one."""
+    # Every event of every person passes here, and the constructor of a frozen dataclass takes three times as long.
     entry = object.__new__(Memory)
-    for slot, value in zip(_SLOTS, values, strict=True):
-        slot.__set__(entry, value)
+    _set_kind(entry, kind)
+    _set_role(entry, role)
+    _set_content(entry, event)
+    _set_timestamp(entry, timestamp)
+    _set_importance(entry, importance)
+    _set_sequence(entry, sequence)
+    _set_step(entry, step)
+    _set_count(entry, count)
     return entry
 
 
