@@ -575,6 +575,37 @@ def test_what_unittest_only_notes_down_counts_in_any_pass(pytester, what, outcom
     assert not list((pytester.path / "baselines").rglob("*.json"))
 
 
+def test_a_report_that_a_conftest_fails_counts_in_any_pass(pytester):
+    pytester.makeconftest(
+        """
+        import pytest
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            if call.when == "call" and getattr(item.module, "warned", False):
+                report.outcome, report.longrepr, item.module.warned = "failed", "it warned", False
+            return report
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        warned = True
+        @pytest.mark.perf
+        def test_it(): pass
+        @pytest.mark.perf(max_time_s=0)
+        @pytest.mark.xfail(strict=True)
+        def test_expected(): pass
+        @pytest.mark.perf
+        @pytest.mark.xfail(strict=True)
+        def test_unexpected(): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=2, xfailed=1)
+    result.stdout.fnmatch_lines(["it warned", "This happened in the main pass *", "[[]XPASS(strict)[]]*"])
+
+
 def test_a_failed_subtest_fails_the_test_once_and_keeps_its_baseline(pytester):
     pytester.makepyfile(
         """
