@@ -8,6 +8,7 @@ verdict is raised in the call of the last pass, so that a regression is an ordin
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 
 import pytest
 
@@ -20,6 +21,7 @@ from pytest_tinytroupe.measuring_lock import LockError
 from pytest_tinytroupe.phases import CHILD, GATE, MARKER, RUN, forget_probe
 from pytest_tinytroupe.settings import read_settings
 from pytest_tinytroupe.testrun import TestRun
+from pytest_tinytroupe.untraced import untraced
 
 
 def start(config: pytest.Config) -> None:
@@ -95,7 +97,8 @@ def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestRep
             try:
                 if run.last and run.marker.timed and run.timing is None:
                     run.take_times()
-                with run.gate.sharing():
+                # The main pass has shown coverage, and a debugger, what there is to see.
+                with run.gate.sharing(), nullcontext() if name in ("main", "sequential") else untraced():
                     # Only what belongs to this function is torn down between passes: its module's fixtures stay.
                     reports = _pytest_private.run_phases(item, lambda: nextitem if run.last else item.parent)
                 run.end()

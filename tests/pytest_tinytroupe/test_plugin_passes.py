@@ -711,3 +711,45 @@ def test_what_the_interpreter_allocates_once_is_no_tests_heap(pytester, monkeypa
     result = run(pytester)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*heap_mb regressed: 2* MB*"])
+
+
+def test_coverage_and_debuggers_see_the_main_pass_and_weigh_on_no_figure(pytester):
+    pytester.makeconftest(
+        """
+        import sys, threading
+        kept = []
+        def tracer(frame, event, arg):
+            kept.append(bytearray(10_000))
+            return tracer
+        def pytest_collection_finish():
+            threading.settrace(tracer)
+            sys.settrace(tracer)
+        """
+    )
+    pytester.makepyfile(
+        """
+        import sys, threading, pytest
+        seen = []
+        def look():
+            seen.append(sys.gettrace() is not None)
+            for _ in range(100):
+                pass
+        @pytest.mark.perf(max_heap_mb=0.5)
+        def test_heap():
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            look()
+        def test_traced_again():
+            assert seen[:2] == [True, True] and not any(seen[2:])
+            seen.clear()
+            look()
+            assert seen.pop() and threading.gettrace() is not None
+        @pytest.mark.perf(baseline=False)
+        def test_compare(perf):
+            perf.compare(look, look, 0.1, rounds=3)
+            assert seen[:2] == [True, True] and not any(seen[2:])
+            assert sys.gettrace() is not None
+        """
+    )
+    pytester.runpytest_subprocess(*PLAIN).assert_outcomes(passed=3)
