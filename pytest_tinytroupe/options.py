@@ -26,15 +26,15 @@ MARKER_LINE = (
 )
 
 FLAGS = {
-    "--perf-update": "write the figures of passing perf tests to the baselines: changed and new ones",
+    "--perf-update": "write the figures of passing perf tests to the baselines, changed and new ones alike",
     "--perf-update-new": "write only figures that have no baseline yet",
     "--perf-prune": "remove baselines that no test uses any more",
     "--no-perf-report": "write no HTML report",
 }
 
 SWITCHES = {
-    "perf": "run the tests marked perf, measure them and hold them to limits and baselines",
-    "perf_strict": "fail the run where baselines are unused, or could not be checked",
+    "perf": "run the tests marked perf, measure them, and compare them with limits and baselines",
+    "perf_strict": "fail the run if baselines are unused or could not be checked",
 }
 
 PATHS = {
@@ -57,7 +57,7 @@ def add_options(parser: pytest.Parser) -> None:
             action="store_false",
             default=None,
             dest=name,
-            help=f"not {option}, whatever the ini says",
+            help=f"turn {option} off, even where the ini turns it on",
         )
         parser.addini(name, text, type="bool", default=False)
     for flag, text in FLAGS.items():  # deeds, not settings: asked for each time
@@ -69,10 +69,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--perf-time-limit",
         metavar="SECONDS",
-        help="longest a fresh process may take for one test, and a measurement wait for the machine "
+        help="how long a fresh process may take for one test, and how long a measurement may wait for the machine "
         "(default: ini perf_time_limit, or 600)",
     )
-    parser.addini("perf_time_limit", "longest time of a fresh process, in seconds", default="600")
+    parser.addini("perf_time_limit", "how long a fresh process may take for one test, in seconds", default="600")
 
 
 def switched_on(config: pytest.Config, name: str) -> bool:
