@@ -10,7 +10,8 @@ def environment_key() -> str:
     import platform
     import sys
 
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    # Objects of a free-threaded (`t`) or a debugging (`d`) interpreter are larger; others have no flags.
+    version = f"{sys.version_info.major}.{sys.version_info.minor}{getattr(sys, 'abiflags', '')}"
     return "-".join((sys.implementation.name, version, sys.platform, platform.machine().lower() or "unknown"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_tinytroupe.baseline_file import BaselineError, load
 from pytest_tinytroupe.records import SessionReport
 from pytest_tinytroupe.settings import Settings, check_writable
 
@@ -54,6 +55,8 @@ def check_targets(settings: Settings) -> None:
             check_writable(path.parent, option, "name another file")
             if path.is_dir():
                 raise pytest.UsageError(f"{option}: {path} is a directory; name a file")
+            if _is_baseline(path):
+                raise pytest.UsageError(f"{option}: {path} holds baselines, which would be lost; name another file")
     if settings.history_file is not None:
         from pytest_tinytroupe.history import HistoryError, check
 
@@ -64,6 +67,13 @@ def check_targets(settings: Settings) -> None:
     option = "--perf-update" if settings.update else "--perf-prune" if settings.prune else ""
     if settings.update or (option and settings.baseline_dir.exists()):
         check_writable(settings.baseline_dir, option, "mend its permissions, or give --perf-baseline-dir")
+
+
+def _is_baseline(path: Path) -> bool:
+    try:
+        return path.exists() and bool(load(path))
+    except BaselineError:
+        return False
 
 
 def write_outputs(settings: Settings, report: SessionReport) -> Outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,12 @@ def test_heap_figures_that_are_gone_leave_the_baseline_of_their_environment(tmp_
     assert Baselines(tmp_path).other_environments("tests/test_x.py", "test_a") == ["pypy-3.10-darwin-arm64"]
     Baselines(tmp_path).update([Entry("tests/test_x.py", "test_a", "pypy-3.10-darwin-arm64", {"llm_calls": 3})])
     assert load(tmp_path / "tests" / "test_x.json")["tests"]["test_a"] == {"exact": {"llm_calls": 3}}
+
+
+def test_an_interpreter_of_another_build_has_figures_of_its_own(monkeypatch):
+    usual = environment_key()
+    monkeypatch.setattr("sys.abiflags", "t", raising=False)
+    assert environment_key() == usual.replace(f"-3.{sys.version_info.minor}", f"-3.{sys.version_info.minor}t")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")

@@ -122,6 +122,17 @@ def test_what_could_not_be_written_in_the_end_fails_the_run(project, option):
     result.stdout.fnmatch_lines([f"ERROR: {option[len('--perf-') :]} *out*"])
 
 
+@pytest.mark.parametrize("option", FILES)
+def test_no_output_replaces_a_file_of_baselines(project, option):
+    run(project, "--perf-update")
+    (kept,) = (project.path / "baselines").rglob("*.json")
+    before = kept.read_text()
+    result = run(project, f"{option}={kept}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option}: * holds baselines, which would be lost; name another file"])
+    assert kept.read_text() == before
+
+
 def test_a_step_summary_that_cannot_be_written_fails_the_run(project, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "missing" / "summary.md"))
     result = run(project)
