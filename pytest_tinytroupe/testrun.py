@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pytest_tinytroupe.instruments.leaks import Leaks
     from tinytroupe.visualization.agent_memory import AgentMemory
 
+KEPT = "no world took a step in the sequential pass: what the main pass has done is kept somewhere, such as in a cache"
+
 
 class TestRun:
     """One perf test from its first pass to its verdict, or, in a child that takes times, to its last round."""
@@ -175,11 +177,14 @@ class TestRun:
             self.heaps += readings
         else:
             self._keep(self.current, readings)
+        probe = probe_of(self.item)
+        stepped = probe.worlds.counts().get("steps")
+        if self.current == "sequential" and not stepped and "speedup" not in self.remarks:
+            self.notes.append(f"speedup: {KEPT}")
         if self.current == "main":
-            probe = probe_of(self.item)
             self.people, self.steps = probe.by_person(), probe.by_step()
             self.limits.update({name: [limit] for name, limit in probe.limits.items()})
-            if not probe.worlds.counts().get("steps"):
+            if not stepped:
                 self.remarks["speedup"] = "no world took a step, and only worlds can be told to step sequentially"
 
     def _keep(self, name: PassName, readings: Sequence[Reading]) -> None:

@@ -347,6 +347,23 @@ def test_a_speedup_that_nothing_could_have_changed_says_why(pytester):
     )
 
 
+def test_a_speedup_of_what_is_done_once_says_why_it_was_not_measured(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        done = []
+        @pytest.mark.perf(min_speedup=1)
+        def test_it(make_world, mock_llm):
+            mock_llm.latency = 1.0
+            if not done:
+                done.append(make_world(agents=2).run(1))
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: speedup was not measured", "speedup: no world took a step in the sequential *"])
+
+
 def test_real_time_beside_virtual_time_measures_neither(pytester):
     pytester.makeconftest(FAKES)
     pytester.makepyfile(
