@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMPARE = """\
-Hold one result of pytest --perf --perf-json FILE against another: metrics that differ, tests that are new or gone.
-Exit status: 0 nothing is worse, 1 something is, 2 a file cannot be used. Worse is also what passed and is now skipped
-or gone, and a comparison without a single test that has figures in both files.
+Compare two results of pytest --perf --perf-json FILE: metrics that differ, tests that are new or gone.
+Exit status: 0 nothing is worse, 1 something is, 2 a file cannot be used. A test that passed and is now skipped or gone
+counts as worse, and so does a comparison without a single test that has figures in both files.
 """
 
 HISTORY = """\
-Show the course of each figure in a file of pytest --perf --perf-history FILE, and where its level changed.
-Advice only: the exit status is 0, or 2 where the file cannot be used.
+Show how each figure in a file of pytest --perf --perf-history FILE has changed over time, and where its level changed.
+This is for information only: the exit status is 0, or 2 if the file cannot be used.
 """
 
 
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,history}")
 
     compare = commands.add_parser(
-        "compare", help="hold one result against another; exit status 1 on a regression", description=COMPARE
+        "compare", help="compare two results; exit status 1 on a regression", description=COMPARE
     )
     compare.add_argument("before", type=Path, help="the result to compare with")
     compare.add_argument("after", type=Path, help="the result in question")
@@ -41,12 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--allow-missing",
         action="store_true",
-        help="tests gone or skipped are meant to be: a smaller selection",
+        help="accept tests that are gone or skipped: the second run was of a part",
     )
     compare.set_defaults(run=_compare)
 
     history = commands.add_parser(
-        "history", help="the course of each figure, and where its level changed", description=HISTORY
+        "history", help="show each figure over time, and where its level changed", description=HISTORY
     )
     history.add_argument("file", type=Path, help="the history")
     history.add_argument("tests", nargs="?", default="", help="only tests whose id contains or matches this (* and ?)")

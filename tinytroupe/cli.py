@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tinytroupe {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="people talk to each other, offline on the mock model or with a real one")
+    demo = commands.add_parser(
+        "demo", help="let people talk to each other, offline on the mock model or with a real one"
+    )
     demo.add_argument("--people", type=int, default=3, metavar="N", help="how many, default %(default)s")
     demo.add_argument("--steps", type=int, default=2, metavar="N", help="how many steps, default %(default)s")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="seed of people and mock, default %(default)s")
@@ -43,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="speed, memory and recovery, beside the guide's figures and lower bounds; or a plan of a large run",
+        help="measure speed, memory and recovery, next to the guide's figures and lower bounds; or plan a large run",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(["keys of --plan:", *(f"  {name:18}{key.meaning}" for name, key in KEYS.items())]),
     )
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--plan",
         nargs="+",
         metavar="KEY=VALUE",
-        help="predict what a run would take in time, calls, tokens, money, memory and shards, and run nothing of it: "
+        help="predict what a run would take in time, calls, tokens, money, memory and shards, without running it: "
         "such as --plan people=100000 latency=lognormal:1.2,0.5 rpm=10000 (--json - writes JSON to the terminal)",
     )
     bench.set_defaults(run=lambda chosen: _bench(chosen, bench))
@@ -61,14 +63,26 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--host", default="127.0.0.1", help="default %(default)s")
     server.add_argument("--port", type=int, default=0, metavar="N", help="0, the default: any free one")
     server.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
-    server.add_argument("--latency", default="0", help="seconds a call, or e.g. lognormal:1.2,0.5; default %(default)s")
-    server.add_argument("--rpm", type=float, metavar="N", help="requests a minute before it answers 429")
-    server.add_argument("--tpm", type=float, metavar="N", help="tokens a minute before it answers 429")
-    server.add_argument("--chunk-delay", type=float, default=0.0, metavar="S", help="between events of a stream")
+    server.add_argument(
+        "--latency", default="0", help="seconds per call, or e.g. lognormal:1.2,0.5; default %(default)s"
+    )
+    server.add_argument("--rpm", type=float, metavar="N", help="requests per minute before it answers 429")
+    server.add_argument("--tpm", type=float, metavar="N", help="tokens per minute before it answers 429")
+    server.add_argument(
+        "--chunk-delay",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds between events of a stream; default %(default)s",
+    )
     server.add_argument("--script", metavar="FILE", help="JSON lines with rules and replies")
     server.add_argument("--replay", metavar="FILE", help="answer from this recording")
-    server.add_argument("--timing", action="store_true", help="with --replay: take the recorded time")
-    server.add_argument("--record", metavar="FILE", help="pass on to --base-url and record there, instead of answering")
+    server.add_argument("--timing", action="store_true", help="with --replay: take as long as was recorded")
+    server.add_argument(
+        "--record",
+        metavar="FILE",
+        help="pass requests on to --base-url and record the answers in FILE, instead of answering",
+    )
     server.add_argument("--base-url", metavar="URL", help="with --record: the real endpoint, its /v1 included")
     server.set_defaults(run=_mock_server)
     return parser

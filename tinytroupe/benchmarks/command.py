@@ -60,22 +60,22 @@ def main(
 def add_options(parser: argparse.ArgumentParser, benchmarks: Mapping[str, Benchmark], json_file: str = "") -> None:
     """Declare the options that all benchmarks share."""
     page = str(Path(json_file).with_suffix(".html")) if json_file else ""
-    parser.add_argument("--list", action="store_true", help="say what there is to run, and run nothing")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks, and run nothing")
     parser.add_argument(
         "--only", nargs="+", choices=tuple(benchmarks), metavar="NAME", help=f"only these of: {', '.join(benchmarks)}"
     )
-    parser.add_argument("--quick", action="store_true", help="smaller workloads: done in less than a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller workloads, which take less than a minute")
     parser.add_argument(
         "--clock",
         choices=("virtual", "wall"),
         default="virtual",
         help="virtual (exact, no waiting) or wall (real time, a server on 127.0.0.1); default %(default)s",
     )
-    parser.add_argument("--agents", type=_sizes, metavar="N[,N…]", help="numbers of people instead of the usual ones")
-    parser.add_argument("--steps", type=_positive, metavar="N", help="steps instead of the usual ones")
-    parser.add_argument("--latency", metavar="S", help="seconds a call, or e.g. lognormal:1.0,0.5")
+    parser.add_argument("--agents", type=_sizes, metavar="N[,N…]", help="numbers of people, instead of the usual ones")
+    parser.add_argument("--steps", type=_positive, metavar="N", help="number of steps, instead of the usual one")
+    parser.add_argument("--latency", metavar="S", help="seconds per call, or e.g. lognormal:1.0,0.5")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
-    written = "also write {} there; default: {}"
+    written = "file for {}; default: {}"
     parser.add_argument(
         "--json", default=json_file, metavar="FILE", help=written.format("all figures", json_file or "nowhere")
     )
