@@ -87,6 +87,14 @@ def test_the_page_on_baseline_files_names_the_keys_of_a_test(tmp_path):
     assert set(re.findall(r"`(\w+)`", " ".join(explained))) == {"schema", "tests", *baseline_file.PARTS}
 
 
+def test_the_notes_on_what_was_not_measured_are_those_of_the_code():
+    page = (ROOT / "docs" / "how-to" / "failing_test.md").read_text("utf-8").partition("| note begins with |")[2]
+    notes = re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
+    assert len(notes) >= 5
+    for note in notes:
+        assert any(kind.why.startswith(note) for kind in CATALOGUE.values()), note
+
+
 def test_every_page_of_the_site_is_in_its_navigation_and_no_other():
     def leaves(node):
         return [node] if isinstance(node, str) else [leaf for each in node for leaf in leaves(inner(each))]
