@@ -297,3 +297,12 @@ def test_a_limit_that_holds_does_not_make_up_for_a_baseline_that_nothing_was_hel
     )
     assert run(pytester, "--perf-update").ret == 0
     assert run(pytester).ret == 0
+
+
+def test_a_project_can_insist_on_the_plugin(pytester):
+    pytester.makeini("[pytest]\nperf = true\nrequired_plugins = pytest-tinytroupe")
+    pytester.makepyfile(ONE.format(1))
+    assert pytester.runpytest_subprocess("--no-perf-report").ret == 0
+    result = pytester.runpytest_subprocess("-p", "no:tinytroupe")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: Missing required plugins: pytest-tinytroupe"])
