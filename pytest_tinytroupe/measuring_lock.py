@@ -147,6 +147,9 @@ class MeasuringLock:
                     )
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, longest_s)
+        except OSError as error:  # a file system without locks
+            os.close(descriptor)
+            raise self._unusable(name, error) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -157,8 +160,11 @@ class MeasuringLock:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise LockError(f"the lock cannot be used: {self.directory / name}: {reason}") from error
+            raise self._unusable(name, error) from error
+
+    def _unusable(self, name: str, error: OSError) -> LockError:
+        reason = error.strerror or type(error).__name__
+        return LockError(f"the lock cannot be used: {self.directory / name}: {reason}")
 
     def _holders(self) -> str:
         """Say who holds the lock; what a crashed process left behind is not believed."""

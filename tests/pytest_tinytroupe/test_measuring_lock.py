@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -181,3 +182,13 @@ def test_the_machines_lock_is_one_object_in_a_directory_of_the_users_own(monkeyp
     assert (lock.directory.parent, lock.time_limit_s) == (tmp_path, 7)
     with lock.shared():
         assert os.name == "nt" or (lock.directory.stat().st_mode & 0o77) == 0
+
+
+@posix
+def test_a_file_system_without_locks_is_named(directory, monkeypatch):
+    def flock(descriptor, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(LockError, match=r"cannot be used: .*gate: No locks"), MeasuringLock(directory).alone():
+        raise AssertionError("it has no lock")
