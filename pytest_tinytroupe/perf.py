@@ -62,7 +62,7 @@ class Perf:
         value
             A finite number.
         unit
-            For the reader.
+            Unit to show.
         better
             ``lower`` or ``higher``: which direction is an improvement.
         tier

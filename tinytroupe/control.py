@@ -1,4 +1,4 @@
-"""Record a simulation, and go on where it stopped: `begin`, `checkpoint`, `end`, `reset`.
+"""Record a simulation, and continue where it stopped: `begin`, `checkpoint`, `end`, `reset`.
 
 Between `begin` and `end` every model call is kept in a journal. A second run of the same program with the same path
 sends no call that is answered there, and goes on live after the point where the first stopped, or was killed::
@@ -65,7 +65,7 @@ _current: Simulation | None = None
 def begin(
     cache_path: str | os.PathLike[str] | None = None, id: str = "default", auto_checkpoint: bool = False
 ) -> Simulation:
-    """Start to record, and to answer from what is recorded.
+    """Start recording, and answer from what is recorded already.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def begin(
 
 
 def checkpoint(id: str | None = None) -> None:
-    """Wait until all that is recorded is on the disk.
+    """Wait until everything recorded so far is on disk.
 
     Raises
     ------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Faculty(Protocol):
-    """Offers types of actions, and does them.
+    """Offers further types of actions, and carries them out.
 
     One that does nothing to anybody but the person who acts says so with ``touches_others = False``. People who have
     no other ones do their actions at the same time, and need not wait for each other.
@@ -129,7 +129,7 @@ class Tool(Protocol):
 
 
 class TinyToolUse:
-    """The tools that a person has, as one: which actions they add, and who takes care of one.
+    """Gives a person tools: adds their types of actions, and passes each action on to its tool.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Capacity:
 
 
 class LowerBound:
-    """Follows a run, turn by turn, and tells the least time that it could have taken.
+    """Follows a run, turn by turn, and computes the least time that it could have taken.
 
     The longest chain is the critical path through the interactions that happened: a turn had to come after the turn
     before of the same person, and after those turns of the step before in which somebody addressed that person. That

@@ -43,7 +43,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnOutcome:
-    """What became of a turn.
+    """The outcome of a turn.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ EVENTS = ("step", "turn", "action")
 
 
 class SimulationError(RuntimeError):
-    """A run can't go on. The cause is chained."""
+    """A run can't continue. The cause is chained."""
 
 
 @dataclass(frozen=True, slots=True)

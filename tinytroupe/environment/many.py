@@ -25,7 +25,7 @@ _FAILURES_TOLD = 10
 
 @dataclass(frozen=True, slots=True)
 class WorldRun:
-    """What became of one of several worlds.
+    """The outcome of one of several worlds.
 
     Attributes
     ----------

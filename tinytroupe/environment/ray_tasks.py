@@ -30,7 +30,7 @@ Told = Callable[[int, "list[dict[str, list[Action]]] | None", "Exception | None"
 
 @dataclass(frozen=True, slots=True)
 class RayTasks:
-    """Where worlds are lived through, for `tinytroupe.run_many`.
+    """Runs each world of `tinytroupe.run_many` in a task of its own on a Ray cluster.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ class ExtractionError(ReplyError):
 
 
 class ResultsExtractor:
-    """Takes results out of what people and worlds went through. Arguments are defaults for all questions.
+    """Extracts results from what people and worlds went through. Arguments are defaults for all questions.
 
     Parameters
     ----------

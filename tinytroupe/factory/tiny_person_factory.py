@@ -72,11 +72,11 @@ PERSON_SCHEMA = ReplySchema(
 
 
 class FactoryError(RuntimeError):
-    """People could not be made."""
+    """People could not be created."""
 
 
 class TinyPersonFactory:
-    """Makes people that fit a context, each different from the others.
+    """Creates people that fit a context, each different from the others.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How we talk to a model: one narrow protocol, the official client behind it, limits, retries and the journal."""
+"""How people talk to a model: one narrow protocol, the official client behind it, limits, retries and the journal."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What came back.
+    """The reply of a model.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class ChatReply:
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """What the simulation asks of a model."""
+    """What a simulation needs from a model."""
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Answer `request`, or raise a `ModelError`."""

@@ -243,7 +243,7 @@ class Intervention:
 
 
 class InterventionBatch:
-    """Interventions as one: set up alike, and executed at the same moment. Iterate over it to get them.
+    """Several interventions as one: set up alike, and executed at the same moment. Iterate over it to get them.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def _messages_of(endpoint: str, body: Mapping[str, Any]) -> list[Mapping[str, An
 
 
 class Call:
-    """A request as rules, callables and the ring of exchanges see it.
+    """A request as rules, callables and the list of exchanges see it.
 
     Attributes
     ----------

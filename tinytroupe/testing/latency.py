@@ -138,7 +138,7 @@ _FORMS: dict[str, tuple[Callable[..., Spread], int, str]] = {
 
 
 def parse_latency(text: str) -> Spread:
-    """Read a latency that is written down: ``0.2``, ``uniform:0.1,0.4``, ``lognormal:1.2,0.5``, ``pertoken:0.3,0.02``.
+    """Read a latency from text: ``0.2``, ``uniform:0.1,0.4``, ``lognormal:1.2,0.5``, ``pertoken:0.3,0.02``.
 
     Raises
     ------

@@ -28,7 +28,7 @@ _SHORTEST_SECRET = 6
 
 
 class RecordingError(ValueError):
-    """A recording can't be read, or did not hold all that happened."""
+    """A recording can't be read, or could not hold everything that happened."""
 
 
 @dataclass(frozen=True, slots=True)
