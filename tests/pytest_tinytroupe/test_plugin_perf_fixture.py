@@ -91,13 +91,17 @@ def test_compare_is_judged_under_perf_and_asserts_without(pytester):
             assert perf.compare(slow, fast, 2.0, rounds=5).ratio > 2
         @pytest.mark.perf
         def test_bad(perf): perf.compare(fast, slow, name="fast_by_slow")
+        @pytest.mark.perf
+        def test_swallowed(perf):
+            with pytest.raises(ZeroDivisionError):
+                perf.compare(lambda: 1 / 0, fast)
         def test_plain_good(perf): perf.compare(slow, fast)
         def test_plain_bad(perf): perf.compare(fast, slow)
         """
     )
     result = run(pytester)
-    result.assert_outcomes(passed=2, failed=2)
-    result.stdout.fnmatch_lines(["perf: fast_by_slow below limit: 0.*x, min 2x"])
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(["perf: fast_by_slow below limit: 0.*x, min 2x", "perf: ratio was not measured"])
     result.stdout.fnmatch_lines(["E * AssertionError: ratio: 0.*x as fast (95 % bounds*"])
     result.stdout.no_fnmatch_line("*new, without a baseline*ratio*")
 
