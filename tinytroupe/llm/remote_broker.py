@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,11 @@ from tinytroupe.llm.broker import Broker
 from tinytroupe.llm.leases import SLICE_S, Claim, Lease, Report
 
 _AT_ONCE = 100_000  # claims that may be waiting: each gate has one at most
+
+_Limits = tuple[float | None, float | None, float]
+_lock = threading.Lock()
+_actors: dict[_Limits, Any] = {}
+_users: Counter[_Limits] = Counter()
 
 
 class RemoteBroker:
@@ -38,9 +45,10 @@ class RemoteBroker:
 def broker_on(
     ray: Any, rpm: float | None, tpm: float | None, slice_s: float = SLICE_S
 ) -> Iterator[RemoteBroker | None]:
-    """Keep one broker on the cluster inside the ``with`` block; None where nothing is limited.
+    """Keep a broker on the cluster inside the ``with`` block; None where nothing is limited.
 
-    It lives on the driver's own machine where it can: that one's loss ends everything anyway.
+    Blocks at the same time share it, since they share the limit. It lives on the driver's own machine where it can:
+    that one's loss ends everything anyway.
 
     Parameters
     ----------
@@ -52,12 +60,24 @@ def broker_on(
     if rpm is None and tpm is None:
         yield None
         return
+    limits = (rpm, tpm, slice_s)
+    with _lock:
+        if not _users[limits]:
+            _actors[limits] = _new_actor(ray, limits)
+        _users[limits] += 1
+        actor = _actors[limits]
+    try:
+        yield RemoteBroker(actor)
+    finally:
+        with _lock:
+            _users[limits] -= 1
+            if not _users[limits]:
+                ray.kill(_actors.pop(limits))
+
+
+def _new_actor(ray: Any, limits: _Limits) -> Any:
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=True
     )
     options = {"num_cpus": 0, "max_concurrency": _AT_ONCE, "scheduling_strategy": here}
-    actor = ray.remote(Broker).options(**options).remote(rpm, tpm, slice_s)
-    try:
-        yield RemoteBroker(actor)
-    finally:
-        ray.kill(actor)
+    return ray.remote(Broker).options(**options).remote(*limits)

@@ -47,14 +47,22 @@ def hold(path: str | os.PathLike[str]) -> Callable[[], None] | None:
     callable or None
         Lets go of it, as the end of the process does; the file stays. None: somebody else holds it.
 
+    Raises
+    ------
+    OSError
+        The file can't be made or written.
+
     Notes
     -----
     SQLite's locks: those of operating systems are not alike.
     """
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
-        connection.close()
-        return None
-    return connection.close
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            stack.callback(connection.close)
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                return None
+            raise OSError(f"cannot lock {os.fspath(path)}: {error}") from error
+        return stack.pop_all().close

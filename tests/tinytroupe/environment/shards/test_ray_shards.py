@@ -308,7 +308,7 @@ def test_what_keeps_a_shard_from_beginning_is_said_once():
 
 
 @pytest.mark.usefixtures("cluster")
-def test_four_shards_keep_one_limit_on_requests():
+def test_four_shards_of_two_worlds_keep_one_limit_on_requests():
     arrived = []
 
     def note(call):
@@ -317,10 +317,14 @@ def test_four_shards_keep_one_limit_on_requests():
 
     mock = MockLLM(prompt_cache=False)
     mock.when(endpoint="chat").reply(note)
-    world = TinySocialNetwork("Limited", [TinyPerson(f"Limited {number}") for number in range(20)], show=False)
-    with mock.serve() as server, config_manager.override(base_url=server.base_url, requests_per_minute=600):
-        world.run(2, backend=backend(), shards=4)
-    assert world.get_parallel_metrics()["shard_steps"] == 8
+    worlds = [TinySocialNetwork(name, [TinyPerson(f"{name} {n}") for n in range(10)], show=False) for name in "AB"]
+    with (
+        mock.serve() as server,
+        config_manager.override(base_url=server.base_url, requests_per_minute=600),
+        ThreadPoolExecutor(2) as threads,
+    ):
+        list(threads.map(lambda world: world.run(2, backend=backend(), shards=2), worlds))
+    assert [world.get_parallel_metrics()["shard_steps"] for world in worlds] == [4, 4]
     assert len(arrived) == 40
     # Twenty at once, ten a second: call by call it can be later than that, and never earlier.
     assert max((number - 20) / 10 - (at - min(arrived)) for number, at in enumerate(sorted(arrived), 1)) <= 0.5
