@@ -17,6 +17,7 @@ from tinytroupe.llm.parts import PART, PartsDirectory
 
 _EARLIER = "earlier.sqlite"
 _MARK = "run"
+_UNSAID = Canonical(b"", b"", b"", b"")
 
 
 class ShardJournal(Journal):
@@ -33,8 +34,9 @@ class ShardJournal(Journal):
         The file with what earlier runs have recorded; None: there is none.
     mode
         ``record`` or ``replay``, of the run.
-    power_safe
-        As of `Journal`: what is to survive the machine has to be on the disk.
+    is_kept
+        Whether it becomes part of a journal: then it survives the machine, too, and holds requests, for people to read.
+        Else whoever takes the shard's place needs the replies alone, and asks what they belong to anyway.
     passing
         Whether nobody is going to look for the file, so that it goes when this is closed.
 
@@ -52,11 +54,12 @@ class ShardJournal(Journal):
         earlier: str | os.PathLike[str] | None,
         mode: Mode,
         *,
-        power_safe: bool = False,
+        is_kept: bool = True,
         passing: bool = False,
     ) -> None:
-        super().__init__(path, power_safe=power_safe)
+        super().__init__(path, power_safe=is_kept)
         self.passing = passing
+        self._is_kept = is_kept
         self.replays_cost = True
         self.reliving = False
         self._is_replay = mode == "replay"
@@ -73,7 +76,7 @@ class ShardJournal(Journal):
             reply = None if self._earlier is None else self._earlier.reply(key)
             if reply is None and self._is_replay:
                 raise self._unknown(key, requests[key])
-            self._file.begin(key, requests[key])
+            self._file.begin(key, requests[key] if self._is_kept else _UNSAID)
             if reply is None:
                 self.misses += 1
             else:
@@ -136,7 +139,7 @@ class JournalPart:
                 "control.begin() a path on storage that all of them share"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        return ShardJournal(self.path, self.earlier, self.mode, power_safe=self.is_kept, passing=not reached)
+        return ShardJournal(self.path, self.earlier, self.mode, is_kept=self.is_kept, passing=not reached)
 
 
 class ShardJournals:

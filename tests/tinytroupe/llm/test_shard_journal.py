@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,6 +71,19 @@ def test_who_relives_the_past_asks_nothing(tmp_path):
             ask(journal, "And now?", call=1)
         journal.reliving = False
         assert ask(journal, "And now?", call=1)[1] == 1
+
+
+def test_a_part_that_is_for_lost_processes_alone_holds_no_requests(tmp_path):
+    text = random.Random(1).randbytes(50_000).hex()  # which the model says back
+    sizes = {}
+    for is_kept in (True, False):
+        path = tmp_path / f"{is_kept}.journal"
+        for known in (0, 1):
+            with ShardJournal(path, None, "record", is_kept=is_kept) as journal:
+                reply, asked = ask(journal, text)
+                assert (reply.text, asked) == (f"re: {text}", 1 - known)
+        sizes[is_kept] = path.stat().st_size
+    assert sizes[True] - sizes[False] > 50_000
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["file", "memory"])
