@@ -28,7 +28,7 @@ SAMPLED_PEOPLE = 20
 """People of the world that calls, tokens and processor time are measured in."""
 SAMPLED_STEPS = 60
 """Its steps, at most: by then what a prompt shows of the past has its full length."""
-FOOTPRINTS = (100, 400)
+FOOTPRINTS = (200, 1000)
 """People of the two worlds that memory is measured in."""
 FOOTPRINT_STEPS = 3
 """Their steps, at most."""
