@@ -8,7 +8,7 @@ import json
 import textwrap
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tinytroupe.llm.model import ChatReply, ChatRequest, ReplySchema
@@ -21,6 +21,8 @@ _DIFF_WIDTH = 110
 
 _MIN_PREFIX = 256  # characters from which it pays to store the prefix apart
 _SCHEMAS_KEPT = 64
+_REPLY = tuple(each.name for each in fields(ChatReply) if each.name != "slot_s")
+_USAGE = tuple(each.name for each in fields(Usage))
 
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _schemas: dict[int, tuple[ReplySchema, str]] = {}
@@ -139,15 +141,15 @@ def _text(stored: bytes) -> str:
 
 def encode_reply(reply: ChatReply) -> bytes:
     """Return `reply` as JSON, without what only the run that asked has use for; `decode_reply` reads it."""
-    fields = asdict(reply)
-    del fields["slot_s"]
-    return _bytes(_encode(fields))
+    told: dict[str, Any] = {name: getattr(reply, name) for name in _REPLY}  # `asdict` takes four times as long
+    told["usage"] = {name: getattr(reply.usage, name) for name in _USAGE}
+    return _bytes(_encode(told))
 
 
 def decode_reply(stored: bytes) -> ChatReply:
     """Return the reply that `encode_reply` wrote."""
-    fields = json.loads(_text(stored))
-    return ChatReply(**{**fields, "usage": Usage(**fields["usage"])})
+    told = json.loads(_text(stored))
+    return ChatReply(**{**told, "usage": Usage(**told["usage"])})
 
 
 def at_no_cost(reply: ChatReply) -> ChatReply:
