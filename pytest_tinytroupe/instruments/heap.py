@@ -9,7 +9,7 @@ from array import array
 from pathlib import Path
 
 from pytest_tinytroupe.instruments import Reading
-from pytest_tinytroupe.instruments.sites import ENDED, MB, top_sites, untraced, witness
+from pytest_tinytroupe.instruments.sites import ENDED, MB, top_sites, tracing_ended, witness
 from pytest_tinytroupe.metrics import metric
 from pytest_tinytroupe.probe import Probe
 from pytest_tinytroupe.records import Metric, Site, Timeline
@@ -74,7 +74,7 @@ class Heap:
         """Take the peak and stop tracing, unless somebody else had begun it."""
         with self._lock:
             self._running = False
-            self._ended = untraced(self._witness)
+            self._ended = tracing_ended(self._witness)
             self._peak = max(self._peak, heap_peak.end(self._ticket) - self._before)
             if not self._ended:
                 self._look(tracemalloc.get_traced_memory()[0] - self._before)

@@ -8,7 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 from pytest_tinytroupe.instruments import Reading
-from pytest_tinytroupe.instruments.sites import ENDED, MB, Place, growing, held, shown, untraced, witness
+from pytest_tinytroupe.instruments.sites import ENDED, MB, Place, growing, held, shown, tracing_ended, witness
 from pytest_tinytroupe.metrics import metric
 
 REPETITIONS = 5
@@ -44,7 +44,7 @@ class Leaks:
 
     def look(self) -> None:
         """Take down what is left: after each tear-down. Ends tracing after the last one."""
-        self._ended = self._ended or untraced(self._witness)
+        self._ended = self._ended or tracing_ended(self._witness)
         if self._ended:
             self.stop()
             return

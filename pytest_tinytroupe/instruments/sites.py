@@ -46,11 +46,11 @@ def held(*, without_pytest: bool = False) -> dict[Place, tuple[int, int]]:
 
 
 def witness() -> object:
-    """Return something to be asked for later on with `untraced`."""
+    """Return something to be asked for later on with `tracing_ended`."""
     return bytearray(1)
 
 
-def untraced(witness: object) -> bool:
+def tracing_ended(witness: object) -> bool:
     """Whether somebody has ended tracing, or cleared what was traced, since `witness` was made."""
     return tracemalloc.get_object_traceback(witness) is None
 
