@@ -219,6 +219,8 @@ class Journal:
         """Finish writing and close the file. Closing twice does nothing."""
         if not self._closed:
             self._closed = True
+            if self._pid == os.getpid():
+                self._thread.submit(self._drain, Drain())  # what its loop has not come to hand over
             self._thread.shutdown(wait=True)
             self._finalizer()
 
@@ -244,13 +246,18 @@ class Journal:
         self._queue.append(work)
         drain = self._drains.get(loop)
         if drain is None or drain.started:  # a drain that has started may have missed this; one that has not, will not
-            drain = Drain()
-            drain.done = loop.run_in_executor(self._thread, self._drain, drain)
-            self._drains[loop] = drain
+            drain = self._drains[loop] = Drain(loop.create_future())
+            loop.call_soon(self._send, loop, drain)  # with all that comes until then: a commit costs as much as ten
         assert drain.done is not None
         # What is handed over is written even if who waits for it is cancelled: a reply that came late is on record.
         await asyncio.shield(drain.done)
         return work.outcome()
+
+    def _send(self, loop: asyncio.AbstractEventLoop, drain: Drain) -> None:
+        if self._closed:
+            drain.end()  # and all was written
+        else:
+            loop.run_in_executor(self._thread, self._drain, drain).add_done_callback(drain.end)
 
     def do_now(self, do: Callable[[ExchangeFile], T]) -> T:
         """Have something done with the file, in the one thread that may, and wait for it: not on an event loop."""

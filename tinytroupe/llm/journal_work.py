@@ -34,10 +34,21 @@ class Work(Generic[T]):
 
 
 class Drain:
-    """One visit of the journal's thread to the queue, for a loop that waits for it."""
+    """One visit of the journal's thread to the queue.
+
+    Parameters
+    ----------
+    done
+        What the loop waits for; None: nobody waits.
+    """
 
     __slots__ = ("done", "started")
 
-    def __init__(self) -> None:
+    def __init__(self, done: asyncio.Future[None] | None = None) -> None:
         self.started = False
-        self.done: asyncio.Future[None] | None = None
+        self.done = done
+
+    def end(self, _: object = None) -> None:
+        """Let whoever waits go on."""
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from tinytroupe.llm.parts import PART, PartsDirectory
 
 _EARLIER = "earlier.sqlite"
 _MARK = "run"
-_UNSAID = Canonical(b"", b"", b"", b"")
 
 
 class ShardJournal(Journal):
@@ -34,9 +33,8 @@ class ShardJournal(Journal):
         The file with what earlier runs have recorded; None: there is none.
     mode
         ``record`` or ``replay``, of the run.
-    is_kept
-        Whether it becomes part of a journal: then it survives the machine, too, and holds requests, for people to read.
-        Else whoever takes the shard's place needs the replies alone, and asks what they belong to anyway.
+    power_safe
+        As of `Journal`: it becomes part of a journal, and has to survive the machine.
     passing
         Whether nobody is going to look for the file, so that it goes when this is closed.
 
@@ -54,12 +52,11 @@ class ShardJournal(Journal):
         earlier: str | os.PathLike[str] | None,
         mode: Mode,
         *,
-        is_kept: bool = True,
+        power_safe: bool = True,
         passing: bool = False,
     ) -> None:
-        super().__init__(path, power_safe=is_kept)
+        super().__init__(path, power_safe=power_safe)
         self.passing = passing
-        self._is_kept = is_kept
         self.replays_cost = True
         self.reliving = False
         self._is_replay = mode == "replay"
@@ -68,21 +65,29 @@ class ShardJournal(Journal):
         )
 
     def _begin(self, requests: Mapping[Key, Canonical]) -> dict[Key, bytes]:
-        known = {key: reply for key in requests if (reply := self._file.reply(key)) is not None}
-        new = [key for key in requests if key not in known]
-        if new and self.reliving:
-            raise ModelError(f"no reply is on record for {new[0]}", transient=True)
-        for key in new:
+        known = self._known(requests)
+        for key in [key for key in requests if key not in known]:
             reply = None if self._earlier is None else self._earlier.reply(key)
             if reply is None and self._is_replay:
                 raise self._unknown(key, requests[key])
-            self._file.begin(key, requests[key] if self._is_kept else _UNSAID)
+            self._file.begin(key, requests[key])
             if reply is None:
                 self.misses += 1
             else:
                 self.hits += 1
                 known[key] = reply = self._free(reply) if key.person else reply  # vectors have no person
                 self._file.finish({key: reply})
+        return known
+
+    def _known(self, keys: Iterable[Key]) -> dict[Key, bytes]:
+        """Return what the run itself has recorded; to who relives the past, that is all there may be."""
+        known = {}
+        for key in keys:
+            reply = self._file.reply(key)
+            if reply is not None:
+                known[key] = reply
+            elif self.reliving:
+                raise ModelError(f"no reply is on record for {key}", transient=True)
         return known
 
     @staticmethod
@@ -99,6 +104,39 @@ class ShardJournal(Journal):
             path.unlink(missing_ok=True)
             with suppress(OSError):  # others have theirs in there
                 path.parent.rmdir()
+
+
+class ShardReplies(ShardJournal):
+    """What a shard was answered in a run that keeps no journal: it is for whoever takes its place, and for nobody else.
+
+    That one asks the same anyway, so that requests are not written down, and nothing is looked up where nobody was
+    before.
+
+    Parameters
+    ----------
+    path, passing
+        As of `ShardJournal`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, passing: bool = False) -> None:
+        super().__init__(path, None, "record", power_safe=False, passing=passing)
+        self._is_first = not self.stats().exchanges
+
+    async def begin(self, requests: Mapping[Key, Canonical]) -> dict[Key, bytes]:
+        """See `Journal.begin`."""
+        if self._is_first and not self.reliving:
+            self.misses += len(requests)
+            return {}
+        return await super().begin(requests)
+
+    async def finish(self, replies: Mapping[Key, bytes]) -> None:
+        """See `Journal.finish`."""
+        await self._do(lambda: self._file.add(replies))
+
+    def _begin(self, requests: Mapping[Key, Canonical]) -> dict[Key, bytes]:
+        known = self._known(requests)
+        self.misses += len(requests) - len(known)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +177,9 @@ class JournalPart:
                 "control.begin() a path on storage that all of them share"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        return ShardJournal(self.path, self.earlier, self.mode, is_kept=self.is_kept, passing=not reached)
+        if not self.is_kept:
+            return ShardReplies(self.path, passing=not reached)
+        return ShardJournal(self.path, self.earlier, self.mode)
 
 
 class ShardJournals:
