@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +12,7 @@ import pytest
 
 from tinytroupe.llm import ChatReply, ChatRequest, ModelError, Origin, Usage
 from tinytroupe.llm.journal import Journal, JournaledModel, JournalError, ReplayMismatch
-from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals
+from tinytroupe.llm.shard_journal import ShardJournal, ShardJournals, ShardReplies
 
 
 class Model:
@@ -74,16 +74,34 @@ def test_who_relives_the_past_asks_nothing(tmp_path):
 
 
 def test_a_part_that_is_for_lost_processes_alone_holds_no_requests(tmp_path):
-    text = random.Random(1).randbytes(50_000).hex()  # which the model says back
-    sizes = {}
-    for is_kept in (True, False):
-        path = tmp_path / f"{is_kept}.journal"
-        for known in (0, 1):
-            with ShardJournal(path, None, "record", is_kept=is_kept) as journal:
-                reply, asked = ask(journal, text)
-                assert (reply.text, asked) == (f"re: {text}", 1 - known)
-        sizes[is_kept] = path.stat().st_size
-    assert sizes[True] - sizes[False] > 50_000
+    path = tmp_path / "0.journal"
+    for known in (0, 1):
+        with ShardReplies(path) as journal:
+            reply, asked = ask(journal, "Is anybody there?")
+            assert (reply.text, reply.usage, asked) == ("re: Is anybody there?", Usage(1, 7, 5), 1 - known)
+            assert vectors(journal) == ([[1.0, 2.0]], 1 - known)
+            assert journal.misses == 2 * (1 - known)
+            assert journal.stats().exchanges == 2
+    with sqlite3.connect(path) as file:
+        assert file.execute("SELECT DISTINCT request FROM exchange").fetchall() == [(b"",)]
+        assert file.execute("SELECT count(*) FROM prefix").fetchall() == [(0,)]
+    file.close()
+
+
+def test_whoever_takes_the_place_of_a_lost_process_relives_what_there_is_and_goes_on(tmp_path):
+    with ShardReplies(tmp_path / "0.journal") as journal:
+        ask(journal, "Hello")
+    with ShardReplies(tmp_path / "0.journal") as journal:
+        journal.reliving = True
+        assert ask(journal, "Hello")[1] == 0
+        with pytest.raises(ModelError, match="no reply is on record for call 1 of Ann"):
+            ask(journal, "And now?", call=1)
+        journal.reliving = False
+        assert [ask(journal, "And now?", call=1)[1] for _ in range(2)] == [1, 0]
+    with ShardReplies(tmp_path / "other.journal") as journal:  # on a machine that has not got the file
+        journal.reliving = True
+        with pytest.raises(ModelError, match="no reply is on record for call 0 of Ann"):
+            ask(journal, "Hello")
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["file", "memory"])
