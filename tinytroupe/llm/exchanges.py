@@ -8,11 +8,11 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinytroupe.llm.canonical import Canonical, readable
+from tinytroupe.llm.exchange_key import Key
 from tinytroupe.llm.model import ModelError
 
 SCHEMA_VERSION = 1
@@ -53,25 +53,6 @@ COMMIT;
 
 class JournalError(ModelError):
     """The journal's file can't be opened, read or written, or the journal is closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What an exchange is known by: who asked, the person's own call number, and the fingerprint of what was asked."""
-
-    simulation: str
-    person: str
-    call: int
-    hash: bytes
-
-    @property
-    def columns(self) -> tuple[str, str, int, bytes]:
-        """The key as the table has it."""
-        return self.simulation, self.person, self.call, self.hash
-
-    def __str__(self) -> str:
-        who = f"call {self.call} of {self.person or 'the program'}"
-        return f"{who} in simulation {self.simulation!r}" if self.simulation else who
 
 
 class ExchangeFile:

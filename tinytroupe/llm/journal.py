@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from tinytroupe.llm import canonical
 from tinytroupe.llm.canonical import Canonical
-from tinytroupe.llm.exchanges import ExchangeFile, JournalError, Key
+from tinytroupe.llm.exchange_key import Key
+from tinytroupe.llm.exchanges import ExchangeFile, JournalError
 from tinytroupe.llm.journal_work import Drain, Work
 from tinytroupe.llm.model import ChatModel, ChatReply, ChatRequest
 from tinytroupe.llm.parts import take_in_left_behind

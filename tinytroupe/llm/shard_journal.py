@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tinytroupe.llm import canonical
 from tinytroupe.llm.canonical import Canonical
-from tinytroupe.llm.exchanges import ExchangeFile, Key
+from tinytroupe.llm.exchange_key import Key
+from tinytroupe.llm.exchanges import ExchangeFile
 from tinytroupe.llm.journal import Journal, Mode
 from tinytroupe.llm.model import ModelError
 from tinytroupe.llm.parts import PART, PartsDirectory

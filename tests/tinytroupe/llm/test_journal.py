@@ -14,7 +14,8 @@ import threading
 import pytest
 
 from tinytroupe.llm.canonical import canonical_text
-from tinytroupe.llm.exchanges import SCHEMA_VERSION, Key
+from tinytroupe.llm.exchange_key import Key
+from tinytroupe.llm.exchanges import SCHEMA_VERSION
 from tinytroupe.llm.journal import (
     Journal,
     JournaledModel,
