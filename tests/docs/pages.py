@@ -15,6 +15,7 @@ ELSEWHERE = {
     "docs/performance_guide.md": "tests/tinytroupe/test_guide_snippets.py",
     "docs/simulation.md": "tests/tinytroupe/environment/test_simulation_page.py",
     "docs/third_party.md": "tests/packaging/test_third_party_gate.py",
+    "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }
 
 _FENCE = re.compile(

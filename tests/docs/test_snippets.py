@@ -26,7 +26,7 @@ MOST_NOT_RUN = 6
 """Snippets that say why they are not run: each of them is one that may be wrong without anybody knowing."""
 
 PYTHON = sorted({b.page for b in blocks() if b.language == "python" and not b.directive} - set(ELSEWHERE))
-SESSIONS = sorted({block.page for block in blocks() if block.directive == "run"})
+SESSIONS = sorted({block.page for block in blocks() if block.directive == "run"} - set(ELSEWHERE))
 
 
 def is_test_module(code: str) -> bool:

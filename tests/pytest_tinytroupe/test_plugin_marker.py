@@ -183,7 +183,7 @@ def test_all_wrong_markers_are_named_at_once_also_with_perf(pytester):
 @pytest.mark.parametrize("perf", [["--perf", "--no-perf-report"], []])
 def test_a_wrong_marker_fails_readably_on_workers(pytester, perf):
     pytester.makepyfile("import pytest\n@pytest.mark.perf(max_token=1)\ndef test_a(): pass\ndef test_b(): pass")
-    result = pytester.runpytest_subprocess("-n2", "-p", "no:randomly", "-q", *perf)
+    result = pytester.runpytest_subprocess("-n1", "-p", "no:randomly", "-q", *perf)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*::test_a: @pytest.mark.perf has no keyword 'max_token'; did you mean 'max_tokens'*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")

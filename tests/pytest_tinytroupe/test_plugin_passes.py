@@ -736,8 +736,9 @@ def test_coverage_and_debuggers_see_the_main_pass_and_weigh_on_no_figure(pyteste
         import sys, threading
         kept = []
         def tracer(frame, event, arg):
-            kept.append(bytearray(10_000))
-            return tracer
+            if frame.f_code.co_name == "look":
+                kept.append(bytearray(10_000))
+                return tracer
         def pytest_collection_finish():
             threading.settrace(tracer)
             sys.settrace(tracer)
