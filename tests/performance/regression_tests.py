@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tinytroupe.benchmarks import benchmark_with_config, run_benchmark, run_memory_benchmark
 from tinytroupe.runtime.clock import current_clock
 
@@ -13,6 +15,7 @@ def test_parallel_speedup_regression():
     assert result.speedup >= 3.0, f"Speedup {result.speedup} below threshold 3.0"
 
 
+@pytest.mark.slow
 def test_memory_usage_regression():
     """Ensure memory usage stays bounded."""
     result = run_memory_benchmark(agents=10, steps=1000)
