@@ -10,7 +10,7 @@ import pytest
 from pytest_tinytroupe import xdist
 from pytest_tinytroupe.baseline import entry_of
 from pytest_tinytroupe.cause import PEOPLE, By
-from pytest_tinytroupe.gate import REPORT_ATTRIBUTE
+from pytest_tinytroupe.gate import REPORT_ATTRIBUTE, reason_of
 from pytest_tinytroupe.records import TestRecord
 from pytest_tinytroupe.times import ROUNDS_ATTRIBUTE
 
@@ -61,8 +61,13 @@ def _refuse(run: TestRun, reports: list[pytest.TestReport], passes: int) -> None
         vars(skipped).pop("wasxfail", None)
         skipped.outcome, skipped.longrepr = "failed", f"perf: not judged: {text}"
     elif skipped is None and call is not None:
-        text = "a subtest failed" if run.subtest_failed else f"the test ended after its {run.current} pass, before"
-        text += "" if run.subtest_failed else f" {run.passes[-1]}"
+        teardown = next((report for report in reports if report.when == "teardown" and report.failed), None)
+        if run.subtest_failed:
+            text = "a subtest failed"
+        elif teardown is not None:
+            text = f"its {run.current} pass failed when it was torn down: {reason_of(teardown)}"
+        else:
+            text = f"the test ended after its {run.current} pass, before {run.passes[-1]}"
         call.outcome, call.longrepr = "failed", f"perf: not judged: {text}"
 
 

@@ -157,7 +157,7 @@ class Gate:
             if data["entry"] is not None:
                 self.entries.append(Entry.from_json(data["entry"]))
         if report.failed:
-            self._reasons.setdefault(report.nodeid, _reason(report))
+            self._reasons.setdefault(report.nodeid, reason_of(report))
             if report.when not in ("setup", "call", "teardown"):  # xdist's own: of a worker that died
                 self._crashed.add(report.nodeid)
 
@@ -180,10 +180,10 @@ class Gate:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # what was asked for has not happened
 
     def _add_broken(self) -> None:
-        """Say why in the row of each perf test that has no figures, and give one to those that failed without any.
+        """Say why in the row of each perf test that failed by none of its figures, and give one to those without any.
 
-        That is where the worker died or the marker is wrong. Where no worker has told which tests are marked perf, each
-        one that killed a worker counts.
+        Those are where the worker died or the marker is wrong. Where no worker has told which tests are marked perf,
+        each one that killed a worker counts.
         """
         reasons = {self._perf_id(nodeid): text for nodeid, text in self._reasons.items()}
         crashed = {self._perf_id(nodeid) for nodeid in self._crashed}
@@ -194,7 +194,8 @@ class Gate:
         for nodeid, text in reasons.items():
             if nodeid in rows:
                 row = rows[nodeid]
-                rows[nodeid] = row if row.verdicts else replace(row, notes=(text, *row.notes))
+                by_figures = any(verdict.failed for verdict in row.verdicts)
+                rows[nodeid] = row if by_figures else replace(row, notes=(text, *row.notes))
             elif nodeid in perf_tests:
                 rows[nodeid] = TestRecord(nodeid, "error", 0.0, notes=(text,))
         self.records = sorted(rows.values(), key=lambda record: record.nodeid)
@@ -328,7 +329,7 @@ class Gate:
         )
 
 
-def _reason(report: pytest.TestReport) -> str:
+def reason_of(report: pytest.TestReport) -> str:
     """Return the first line of why a test failed, of a traceback the first that says so, or the beginning of it."""
     crash = getattr(report.longrepr, "reprcrash", None)
     # Not `longreprtext`, which begins with the name of the worker.

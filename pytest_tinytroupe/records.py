@@ -255,6 +255,12 @@ class TestRecord:
         """Whether the test did not do what it should: failed, or could not run."""
         return self.outcome in ("failed", "error")
 
+    @property
+    def reason(self) -> str:
+        """Why it failed or could not run, where none of its figures says so: the first of its notes."""
+        told = not self.attention or any(verdict.failed for verdict in self.verdicts)
+        return "" if told else next(iter(self.notes), "")
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         return {

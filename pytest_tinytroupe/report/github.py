@@ -41,7 +41,7 @@ def error_lines(records: Iterable[TestRecord], root: Path) -> Iterator[str]:
 def _text(record: TestRecord) -> str:
     verdicts = [verdict for verdict in record.verdicts if verdict.failed]
     lines = [summary_of(each) + (f" ({each.note})" if each.note else "") for each in verdicts]
-    return "\n".join(lines or record.notes[:1] or [f"{record.outcome}, and was not judged"])
+    return "\n".join(lines or [record.reason or f"{record.outcome}, and was not judged"])
 
 
 def _in_repository(file: str, root: Path) -> str:

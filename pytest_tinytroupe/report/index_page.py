@@ -110,7 +110,7 @@ def test_view(record: TestRecord) -> dict[str, Any]:
     problems = [(sentence(v), display_text(v.note, 300)) for v in verdicts if v.status in ATTENTION]
     if failed and not any(v.failed for v in record.verdicts):
         what = "the test itself failed, whatever its figures" if key == "failed" else "set-up or tear-down failed"
-        problems.insert(0, (what, ""))
+        problems.insert(0, (what, display_text(record.reason, 300)))
     memory = next((timeline for timeline in record.timelines if timeline.unit == "MB"), None)
     return {
         "kinds": {key} | {verdict.status for verdict in record.verdicts},

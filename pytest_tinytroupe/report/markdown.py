@@ -46,8 +46,8 @@ def markdown(session: SessionReport) -> str:
         lines += [f"### ❌ {code(record.nodeid)} ({record.outcome})", ""]
         if record.verdicts:
             lines += [*table(worst_first(record.verdicts)), ""]
-        else:
-            lines += [f"- {_text(reason)}" for reason in record.notes[:1]]
+        if record.reason:
+            lines += [f"- {_text(record.reason)}"]
         lines += [f"- {_text(v.metric.name)}: {_text(v.note)}" for v in record.verdicts if v.failed and v.note]
         lines += [""]
     if others:

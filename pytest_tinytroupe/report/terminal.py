@@ -72,9 +72,8 @@ def _write_tables(
             terminal.write_line(next(rest), **COLOURS.get(verdict.status, {}))
             if verdict.note and verdict.failed and record.nodeid not in told:
                 _write_note(terminal, verdict.note)
-        if record.attention and not record.verdicts:
-            for reason in record.notes[:1]:
-                _write_note(terminal, reason)
+        if record.reason:
+            _write_note(terminal, record.reason)
 
 
 def _write_note(terminal: pytest.TerminalReporter, text: str) -> None:

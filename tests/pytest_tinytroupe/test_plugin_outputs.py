@@ -321,6 +321,45 @@ def test_the_reason_of_a_missing_fixture_is_its_name(pytester):
     run(pytester).stdout.fnmatch_lines(["test_it.py::test_it  [[]error]", "    fixture 'mockllm' not found"])
 
 
+@pytest.mark.parametrize(
+    ("source", "conflict", "why"),
+    [
+        ("def test_it(): pass", True, "perf: baseline *test_it.json: in the middle of a merge; take either side *"),
+        ("def test_it(down): pass", False, "RuntimeError: still open"),
+        ("@pytest.mark.xfail(strict=True)\ndef test_it(): pass", False, "[[]XPASS(strict)[]]*"),
+    ],
+    ids=["baseline", "teardown", "xpass"],
+)
+def test_a_failure_that_no_figure_shows_has_its_reason_in_every_output(pytester, monkeypatch, source, conflict, why):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    pytester.makepyfile(
+        test_it=f"""
+import pytest
+calls = []
+@pytest.fixture
+def down():
+    yield
+    calls.append(1)
+    if len(calls) == 2:  # when the verdict has been reached
+        raise RuntimeError("still open")
+@pytest.mark.perf
+{source}
+"""
+    )
+    if conflict:
+        pytester.mkdir("baselines").joinpath("test_it.json").write_text("<<<<<<< HEAD\n")
+    result = run(pytester, "--tb=no", "--perf-json=a.json", "--perf-markdown=a.md")
+    lines = result.outlines
+    assert any(fnmatch(" ".join(map(str.strip, lines[at : at + 5])), why + "*") for at in range(len(lines)))
+    (annotation,) = [line for line in lines if line.startswith("::error")]
+    assert fnmatch(annotation.rpartition("::")[2], why)
+    (record,) = json.loads((pytester.path / "a.json").read_text())["records"]
+    assert record["verdicts"]
+    assert fnmatch(record["notes"][0], why)
+    (reason,) = [line for line in (pytester.path / "a.md").read_text().splitlines() if line.startswith("- ")]
+    assert fnmatch(reason[2:].replace("\\", ""), why)
+
+
 def test_annotations_of_tests_that_were_not_judged(pytester, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     pytester.makepyfile(

@@ -214,8 +214,22 @@ def test_setup_and_teardown_errors_are_errors(pytester):
     )
     result = run(pytester, "--perf-update")
     result.assert_outcomes(errors=3, failed=1, passed=1)
-    result.stdout.fnmatch_lines(["perf: not judged: *"])
+    why = "perf: not judged: its main pass failed when it was torn down: RuntimeError: down"
+    result.stdout.fnmatch_lines([why, "*::test_down  [[]error[]]", f"    {why}"])
     assert not list((pytester.path / "baselines").rglob("*.json"))
+
+
+def test_a_run_that_stops_between_two_passes_judges_nothing(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf
+        def test_it(request): request.session.shouldstop = "enough"
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["perf: not judged: the test ended after its main pass, before heap"])
 
 
 def test_skip_and_xfail_are_respected(pytester):
@@ -640,7 +654,7 @@ def test_a_failed_subtest_fails_the_test_once_and_keeps_its_baseline(pytester):
     )
     result = run(pytester, "--perf-update")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*::TestIt::test_it  [[]failed[]]"])
+    result.stdout.fnmatch_lines(["perf: not judged: a subtest failed", "*::TestIt::test_it  [[]failed[]]"])
     assert not list((pytester.path / "baselines").rglob("*.json"))
 
 

@@ -124,8 +124,11 @@ def test_a_test_is_as_bad_as_the_worst_of_it(tmp_path: Path, outcome: str, statu
 
 
 def test_a_failure_that_is_not_one_of_figures_is_explained(tmp_path: Path) -> None:
-    index = write_report(tmp_path, session(record("a.py::b", "failed", Verdict(Metric("llm_calls", 1), "ok"))))
-    assert "the test itself failed, whatever its figures" in Page(index).words
+    ok = Verdict(Metric("llm_calls", 1), "ok")
+    index = write_report(tmp_path, session(record("a.py::b", "failed", ok, notes=("assert 1 == 2",))))
+    words = Page(index).words
+    assert "the test itself failed, whatever its figures" in words
+    assert "assert 1 == 2" in words
 
 
 def person(name: str, **rest: Any) -> AgentMemory:
