@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from statistics import median
 
 from pytest_tinytroupe.queueing import queued, queued_between
@@ -72,14 +72,18 @@ def compare(
 ) -> Comparison:
     """Time both in turn; see `Perf.compare`."""
     for each in (baseline, candidate):
-        if iscoroutinefunction(each):
-            raise TypeError(f"{each!r} is a coroutine function: calling it runs nothing. Pass a function that runs it")
+        if iscoroutinefunction(each) or isgeneratorfunction(each) or isasyncgenfunction(each):
+            kind = "coroutine" if iscoroutinefunction(each) else "generator"
+            raise TypeError(f"{each!r} is a {kind} function: calling it runs nothing. Pass a function that runs it")
     if not (math.isfinite(min_ratio) and min_ratio > 0):
         raise ValueError(f"min_ratio must be a finite number above 0, not {min_ratio!r}")
     if rounds < 3:
         raise ValueError(f"a comparison takes at least 3 rounds, not {rounds!r}")
     for each in (baseline, candidate):
-        each()  # once as everything else: for coverage
+        found = each()  # once as everything else: for coverage
+        if iscoroutine(found):
+            found.close()
+            raise TypeError(f"{each!r} returns a coroutine, which nobody awaits. Pass a function that runs it")
     with untraced():
         return _compared(baseline, candidate, min_ratio, rounds, timer or timer_for(baseline, candidate))
 

@@ -150,10 +150,35 @@ async def coroutine():
     """Never runs."""
 
 
+async def asynchronous_generator():
+    """Never runs."""
+    yield
+
+
+def generator():
+    """Never runs."""
+    yield
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (coroutine, "is a coroutine function: calling it runs nothing"),
+        (generator, "is a generator function: calling it runs nothing"),
+        (asynchronous_generator, "is a generator function: calling it runs nothing"),
+        (lambda: coroutine(), "returns a coroutine, which nobody awaits"),
+    ],
+    ids=["coroutine", "generator", "async-generator", "lambda"],
+)
+def test_what_runs_nothing_when_it_is_called_is_not_compared(function, message):
+    for pair in ((int, function), (function, int)):
+        with pytest.raises(TypeError, match=message):
+            compare(*pair, 0.5, 3)
+
+
 @pytest.mark.parametrize(
     ("candidate", "min_ratio", "rounds", "error"),
     [
-        (coroutine, 2, 5, TypeError),
         (int, 0, 5, ValueError),
         (int, math.nan, 5, ValueError),
         (int, math.inf, 5, ValueError),
