@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from pytest_tinytroupe.metrics import CATALOGUE
@@ -75,7 +76,8 @@ class Perf:
             Any of these is something else.
         """
         self._check_name(name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        given: object = value
+        number = isinstance(given, Real) and not isinstance(given, bool)  # NumPy's, too
         if not (number and abs(value) <= sys.float_info.max):
             raise ValueError(f"perf.record({name!r}): the value must be a finite number, not {value!r}")
         if better not in ("lower", "higher"):
@@ -85,7 +87,7 @@ class Perf:
         if not isinstance(unit, str):
             raise ValueError(f"perf.record({name!r}): unit must be a text, not {unit!r}")
         # Plain ones, whatever NumPy or an enumeration makes of them: workers send them to the controller.
-        plain = int(value) if isinstance(value, int) else float(value)
+        plain = int(value) if isinstance(given, Integral) else float(value)
         self._probe.recorded.append(Metric(_plain(name), plain, _plain(unit), tier, better))
 
     def step(self) -> None:
@@ -147,7 +149,7 @@ class Perf:
         AssertionError
             It is not met, in a run without ``--perf``; with it the verdict fails the test.
         TypeError
-            One of them is a coroutine function.
+            One of them is a coroutine or generator function, or returns a coroutine: calling it runs nothing.
         ValueError
             An argument is out of range.
         """

@@ -113,6 +113,7 @@ BAD = {
     "record('llm_calls', 1)": "a metric that the plugin measures itself",
     "record('x', 1); perf.record('x', 2)": "recorded already",
     "record('x', float('nan'))": "must be a finite number",
+    "record('x', 1j)": "must be a finite number",
     "record('x', True)": "must be a finite number",
     "record('x', '1')": "must be a finite number",
     "record('x', 10**400)": "must be a finite number",
@@ -136,6 +137,23 @@ def test_a_recorded_value_comes_back_to_the_last_digit(pytester, value):
     assert run(pytester, "--perf-update").ret == 0
     assert run(pytester).ret == 0
     assert stored(pytester)["x"] == eval(value)
+
+
+def test_numbers_of_any_kind_are_recorded_as_plain_ones(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import numbers, pytest
+        from fractions import Fraction
+        class Whole(Fraction): pass  # as those of NumPy: no int, and yet registered as a whole number
+        numbers.Integral.register(Whole)
+        @pytest.mark.perf
+        def test_it(perf):
+            perf.record("a", Fraction(3, 2))
+            perf.record("b", Whole(2))
+        """
+    )
+    run(pytester, "--perf-update").assert_outcomes(passed=1)
+    assert repr(stored(pytester)) == "{'a': 1.5, 'b': 2}"
 
 
 @pytest.mark.slow
