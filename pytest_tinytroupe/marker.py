@@ -230,11 +230,16 @@ def _is_amount(value: object) -> bool:
 def _nearest(name: str) -> str:
     from difflib import get_close_matches
 
-    # What only lacks a part, such as `max_calls`, is more likely meant than what merely looks alike.
     bound, rest = name[:4], name[4:]
+    if bound not in ("max_", "min_"):
+        close = get_close_matches(name, KEYWORDS, n=1)
+        return f"did you mean {close[0]!r}?" if close else f"known: {_known()}"
+    # What only lacks a part, such as `max_calls`, is more likely meant than what merely looks alike.
     whole = [known for known in LIMITS if rest and known[:4] == bound and rest in known]
-    close = sorted(whole, key=len)[:1] or get_close_matches(name, KEYWORDS, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {_known()}"
+    close = sorted(whole, key=len)[:1] or [bound + each for each in get_close_matches(rest, CATALOGUE, n=1)]
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"what a test records itself has a baseline, and no limit but the test's own assert; known: {_known()}"
 
 
 def _known() -> str:

@@ -127,6 +127,9 @@ def test_the_nearest_marker_wins_key_by_key(pytester):
 BAD = {
     "min_speedpu=3": "no keyword 'min_speedpu'; did you mean 'min_speedup'?",
     "max_calls=3": "no keyword 'max_calls'; did you mean 'max_llm_calls'?",
+    "max_queries=3": "has a baseline, and no limit but the test's own assert; known: max_… and min_… of speedup, ",
+    "min_effeciency=1": "did you mean 'min_efficiency'?",
+    "baselin=True": "did you mean 'baseline'?",
     "banana=3": "no keyword 'banana'; known: max_… and min_… of speedup, ",
     "3.0": "takes keywords only, not 3.0",
     "max_time_s='1'": "perf(max_time_s='1'): must be a finite number, not negative",
