@@ -127,7 +127,7 @@ def _messages() -> Iterator[tuple[str, list[str]]]:
                 arguments = node.exc.args
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
                 arguments = node.args if ast.unparse(node.func.value) in ("self.errors", "self.warnings") else []
-            elif isinstance(node, ast.Return) and path.name == "marker.py" and node.value is not None:
+            elif isinstance(node, ast.Return) and path.name in ("marker.py", "phases.py") and node.value is not None:
                 arguments = [node.value]  # of functions that return a problem, or nothing
             else:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -59,6 +60,19 @@ def test_a_trace_that_cannot_be_drawn_is_said(pytester, monkeypatch):
     run(pytester).assert_outcomes(failed=1)
     assert "memory: no flame graph: memray could not draw it: " in page_of(pytester)
     assert not (pytester.path / "out" / "flames").exists()
+
+
+def test_drawing_that_takes_too_long_is_said(pytester, monkeypatch):
+    pytest.importorskip("memray", reason="memray is not installed: flame graphs were not tried")
+
+    def never(command, *, timeout, **more):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(flames, "run_fresh", lambda *args, **more: None)
+    monkeypatch.setattr(flames.subprocess, "run", never)
+    pytester.makepyfile(test_it=FAILS_BY_MEMORY.format(more=""))
+    run(pytester, "--perf-time-limit=7").assert_outcomes(failed=1)
+    assert "memory: no flame graph: drawing took more than 7 s (--perf-time-limit)" in page_of(pytester)
 
 
 def test_what_fails_otherwise_is_not_run_again(pytester):

@@ -193,7 +193,7 @@ def test_what_chance_explains_does_not_fail_and_does_not_replace():
     verdict = judged(timing)
     assert (verdict.status, timing.keep) == ("advisory", noisy)
     assert verdict.p_value > SIGNIFICANCE
-    assert "may be chance" in verdict.note
+    assert verdict.note.startswith("beyond its tolerance, yet it may be chance: confirmed by 3 fresh processes (p = ")
 
 
 def test_the_more_times_a_session_judges_the_stronger_each_has_to_be():
