@@ -42,10 +42,11 @@ def check_targets(settings: Settings) -> None:
     Raises
     ------
     pytest.UsageError
-        A directory cannot be written, a file is a directory, or the history is none.
+        A directory cannot be written, a file is a directory or asked for twice, or the history is none.
     """
     if settings.report_dir is not None:
         check_writable(settings.report_dir, "--perf-report", "name another directory, or give --no-perf-report")
+    asked: dict[Path, str] = {}
     for path, option in (
         (settings.json_file, "--perf-json"),
         (settings.markdown_file, "--perf-markdown"),
@@ -57,6 +58,9 @@ def check_targets(settings: Settings) -> None:
                 raise pytest.UsageError(f"{option}: {path} is a directory; name a file")
             if _is_baseline(path):
                 raise pytest.UsageError(f"{option}: {path} holds baselines, which would be lost; name another file")
+            if path in asked:
+                raise pytest.UsageError(f"{option}: {path} is the file of {asked[path]} already; name another file")
+            asked[path] = option
     if settings.history_file is not None:
         from pytest_tinytroupe.history import HistoryError, check
 

@@ -133,6 +133,14 @@ def test_no_output_replaces_a_file_of_baselines(project, option):
     assert kept.read_text() == before
 
 
+@pytest.mark.parametrize(("first", "second"), [FILES[:2], FILES[1:]])
+def test_no_output_replaces_another(project, first, second):
+    result = run(project, f"{first}=out/a", f"{second}=out/../out/a")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {second}: *a is the file of {first} already; name another file"])
+    assert not (project.path / "out" / "a").exists()
+
+
 def test_a_step_summary_that_cannot_be_written_fails_the_run(project, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "missing" / "summary.md"))
     result = run(project)
