@@ -54,6 +54,12 @@ def test_the_schema_is_strict_and_names_the_actions():
     assert TURN_SCHEMA.schema["properties"]["actions"]["items"]["properties"]["type"]["enum"] == list(ACTION_TYPES)
 
 
+def test_the_schema_is_built_once_for_each_set_of_types():
+    for types in (ACTION_TYPES, ("TALK", "THINK", "DONE")):
+        assert reply_schema(types) is reply_schema((*types,))
+        assert reply_schema(types) is not reply_schema(types[1:])
+
+
 def test_actions_and_states_read_like_dicts_too():
     action = Action("TALK", "Hello", "Lisa")
     assert dict(action) == {"type": "TALK", "content": "Hello", "target": "Lisa"}
