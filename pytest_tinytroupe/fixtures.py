@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tinytroupe.phases import MARKER, RUN
+from pytest_tinytroupe.phases import GATE, MARKER, RUN
 
 if TYPE_CHECKING:
     from pytest_tinytroupe.perf import Perf
@@ -103,7 +103,7 @@ def perf(request: pytest.FixtureRequest) -> Perf:
         request.getfixturevalue("mock_llm")
     run = request.node.stash.get(RUN, None)
     if run is None:
-        return Perf(probe_of(request.node), judged=False)
+        return Perf(probe_of(request.node), judged=False, kept=GATE not in request.config.stash)
     alone = run.gate.lock.alone if run.gate.locks else nullcontext
     return Perf(probe_of(request.node), judged=True, measuring=run.current == "main", alone=alone)
 

@@ -42,7 +42,7 @@ def attach(gate: Gate, item: pytest.Item, reports: Sequence[pytest.TestReport]) 
     name = f"{FOLDER}/{safe_file_name(data['record']['nodeid'])}.html"
     try:
         write_atomically(directory / name, _drawn(gate, item))
-    except (FreshError, OSError) as error:
+    except (FreshError, OSError, pytest.fail.Exception) as error:  # the last: see RAN_OUT
         data["record"]["notes"].append(f"memory: no flame graph: {error}")
     else:
         data["record"]["attachments"].append([LABEL, name])

@@ -166,7 +166,7 @@ def run_fresh(
         result, job_file, output, session_output = (
             Path(directory) / name for name in ("result.json", "job.json", "output.txt", "session.txt")
         )
-        forwards = purpose == "whole" and config.option.capture == "no"
+        forwards = purpose == "whole" and config.getoption("capture", "") == "no"
         job = Job(
             xdist.nodeid_of(item),
             purpose,

@@ -31,7 +31,8 @@ class Outputs:
     def add(self, what: str, path: Path, report: SessionReport, write: Callable[[Path, SessionReport], Path]) -> None:
         """Write one of them."""
         try:
-            self.written[what] = write(path, report)
+            # A link goes on to lead where it does.
+            self.written[what] = write(path.resolve() if path.is_symlink() else path, report)
         except Exception as error:  # whatever it is, the tests have their verdicts and the user must hear of it
             self.errors.append(f"{what} {path}: {type(error).__name__}: {error}")
 
@@ -56,6 +57,8 @@ def check_targets(settings: Settings) -> None:
             check_writable(path.parent, option, "name another file")
             if path.is_dir():
                 raise pytest.UsageError(f"{option}: {path} is a directory; name a file")
+            if path.exists() and not path.is_file():  # a pipe or a device: reading it would wait for ever
+                raise pytest.UsageError(f"{option}: {path} is no ordinary file; name one")
             if _is_baseline(path):
                 raise pytest.UsageError(f"{option}: {path} holds baselines, which would be lost; name another file")
             if path in asked:

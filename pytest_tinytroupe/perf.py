@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
+
+import pytest
 
 from pytest_tinytroupe.metrics import CATALOGUE
 from pytest_tinytroupe.records import Better, Metric, Tier
@@ -37,6 +40,8 @@ class Perf:
         Whether times count in this pass; under tracemalloc they do not.
     alone
         Gives a context in which nothing else of ours is measured or tested on this machine.
+    kept
+        Whether anything becomes of what is recorded: of a test without the marker, in a run that judges, nothing does.
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class Perf:
         judged: bool,
         measuring: bool = True,
         alone: Callable[[], AbstractContextManager[None]] = nullcontext,
+        kept: bool = True,
     ) -> None:
         self._alone = alone
         self._probe = probe
         self._judged = judged
+        self._kept = kept
         self._measuring = measuring
         self._measured: dict[str, float] = {}
 
@@ -74,8 +81,11 @@ class Perf:
         ------
         ValueError
             Any of these is something else.
+        RuntimeError
+            The test's call is over and its verdict given, as in the teardown of a fixture.
         """
         self._check_name(name)
+        self._check_marker(name)
         given: object = value
         number = isinstance(given, Real) and not isinstance(given, bool)  # NumPy's, too
         if not (number and abs(value) <= sys.float_info.max):
@@ -105,6 +115,7 @@ class Perf:
         """
         if name not in self._measured:
             self._check_name(name)
+            self._check_marker(name)
         virtual = self._virtual_s()
         start = time.perf_counter() if virtual is None else virtual
         yield
@@ -200,6 +211,17 @@ class Perf:
             raise ValueError(f"{name!r} is a metric that the plugin measures itself; choose another name")
         if any(each.name == name for each in self._probe.recorded):
             raise ValueError(f"{name!r} is recorded already in this test; give each its own name")
+        if self._probe.call_is_over:
+            raise RuntimeError(
+                f"{name!r} comes when the test's call is over and judged; record it in the call or before"
+            )
+
+    def _check_marker(self, name: str) -> None:
+        """Warn, once a test, where a figure is lost on a run that judges: what is no gate must not look like one."""
+        if not self._kept:
+            self._kept = True
+            text = f"{name!r} is neither judged nor kept: the test is not marked perf"
+            warnings.warn(text, pytest.PytestWarning, stacklevel=3)
 
 
 def _plain(text: str) -> str:

@@ -106,6 +106,7 @@ class Probe:
         self.recorded: list[Metric] = []
         self.limits: dict[str, tuple[LimitKind, float]] = {}
         self.notes: list[str] = []
+        self.call_is_over = False
         self._last_turns: dict[int, object] = {}
         self._after_step: list[Callable[[], None]] = []
 

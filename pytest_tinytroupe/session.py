@@ -23,6 +23,12 @@ from pytest_tinytroupe.settings import read_settings
 from pytest_tinytroupe.testrun import TestRun
 from pytest_tinytroupe.untraced import untraced
 
+ONLY_SHOWS = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
+"""Options with which pytest runs no test, so that there is nothing to write, nor a directory for it."""
+
+RAN_OUT = pytest.fail.Exception
+"""Raised between a test's phases by what limits a test's time from outside, as pytest-timeout does by a signal."""
+
 
 def start(config: pytest.Config) -> None:
     """Begin a run of ``pytest --perf``.
@@ -36,7 +42,7 @@ def start(config: pytest.Config) -> None:
     gate = Gate(settings, config)
     on_behalf = xdist.is_worker(config) or CHILD in config.stash
     config.option.perf_strict = settings.strict  # fresh processes judge as this one does
-    if not on_behalf and not config.option.collectonly:
+    if not on_behalf and not any(config.getoption(name, False) for name in ONLY_SHOWS):
         gate.begin()
         # Workers may start elsewhere, and take over the options as they are now.
         config.option.perf_baseline_dir = str(settings.baseline_dir)
@@ -71,7 +77,7 @@ def _isolated(gate: Gate, item: pytest.Item, nextitem: pytest.Item | None) -> li
         for report in reports:
             adopt(report, xdist.worker_name(gate.config))
             report.nodeid = item.nodeid
-    except FreshError as error:
+    except (FreshError, RAN_OUT) as error:
         problem = f"perf: the test could not be measured in a process of its own: {error}"
     if problem:
         reports = [error_report(item, problem)]
@@ -102,7 +108,7 @@ def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestRep
                     # Only what belongs to this function is torn down between passes: its module's fixtures stay.
                     reports = _pytest_private.run_phases(item, lambda: nextitem if run.last else item.parent)
                 run.end()
-            except (FreshError, LockError) as error:
+            except (FreshError, LockError, RAN_OUT) as error:
                 run.problem = f"perf: the test could not be measured: {error}"
             if run.problem:
                 reports = [error_report(item, run.problem)]

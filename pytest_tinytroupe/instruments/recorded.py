@@ -20,4 +20,5 @@ class Recorded:
 
     def read(self) -> Reading:
         """Return the test's own metrics and remarks."""
+        self._probe.call_is_over = True
         return Reading(list(self._probe.recorded), notes=list(self._probe.notes))

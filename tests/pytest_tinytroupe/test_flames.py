@@ -75,6 +75,14 @@ def test_drawing_that_takes_too_long_is_said(pytester, monkeypatch):
     assert "memory: no flame graph: drawing took more than 7 s (--perf-time-limit)" in page_of(pytester)
 
 
+def test_a_time_limit_from_outside_leaves_the_test_without_a_flame_graph(pytester, monkeypatch):
+    monkeypatch.setattr(flames, "find_spec", lambda name: True)
+    monkeypatch.setattr(flames, "run_fresh", lambda *_, **__: pytest.fail("Timeout (>2.0s) from pytest-timeout."))
+    pytester.makepyfile(test_it=FAILS_BY_MEMORY.format(more=""))
+    run(pytester).assert_outcomes(failed=1)
+    assert "memory: no flame graph: Timeout (&gt;2.0s) from pytest-timeout." in page_of(pytester)
+
+
 def test_what_fails_otherwise_is_not_run_again(pytester):
     pytester.makepyfile(
         test_it="""

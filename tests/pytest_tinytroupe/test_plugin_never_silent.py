@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from pytest_tinytroupe import fresh
 from pytest_tinytroupe.command_line import CommandLine, repeated
 
 ONE = "import pytest\n@pytest.mark.perf\ndef test_it(perf): perf.record('queries', {})\n"
@@ -297,6 +298,76 @@ def test_a_limit_that_holds_does_not_make_up_for_a_baseline_that_nothing_was_hel
     )
     assert run(pytester, "--perf-update").ret == 0
     assert run(pytester).ret == 0
+
+
+def test_a_time_limit_from_outside_is_an_error_of_its_test_and_ends_no_session(pytester, monkeypatch):
+    # As the signal of pytest-timeout, which comes while fresh processes run.
+    monkeypatch.setattr(fresh, "_run", lambda *_, **__: pytest.fail("Timeout (>2.0s) from pytest-timeout."))
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(isolate=True)
+        def test_isolated(): pass
+        @pytest.mark.perf(max_cpu_s=9)
+        def test_timed(): pass
+        def test_after(): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(errors=2, passed=1)
+    for where in (" in a process of its own", ""):
+        told = f"perf: the test could not be measured{where}: Timeout (>2.0s) from pytest-timeout."
+        result.stdout.fnmatch_lines([told])
+
+
+def test_a_fresh_process_where_nothing_is_captured(pytester, monkeypatch):
+    monkeypatch.setattr(fresh, "_run", lambda *_, **__: 7)
+    pytester.makepyfile("import pytest\n@pytest.mark.perf(isolate=True)\ndef test_it(): pass")
+    result = run(pytester, "-p", "no:capture")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["perf: *: it ended with exit status 7 and no result*"])
+
+
+def test_what_is_recorded_after_the_call_fails_the_test(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def late(perf): yield; perf.record("queries", 3)
+        @pytest.fixture
+        def late_block(perf):
+            yield
+            with perf.measure("cleanup_s"): pass
+        @pytest.mark.perf(baseline=False)
+        def test_it(late): pass
+        @pytest.mark.perf(baseline=False)
+        def test_block(late_block): pass
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=2, errors=2)
+    told = "E*RuntimeError: '{}' comes when the test's call is over and judged; record it in the call or before"
+    result.stdout.fnmatch_lines_random([told.format("queries"), told.format("cleanup_s")])
+
+
+def test_what_a_test_without_the_marker_records_is_told_to_be_lost(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        def test_record(perf): perf.record("queries", 3)
+        def test_measure(perf):
+            with perf.measure("work_s"): pass
+        def test_compare(perf): perf.compare(lambda: sum(range(2000)), int, 0.1)
+        @pytest.mark.perf(baseline=False)
+        def test_it(perf): perf.record("queries", 3)
+        """
+    )
+    result = run(pytester, "-Wdefault")
+    result.assert_outcomes(passed=4, warnings=2)
+    told = "*PytestWarning: '{}' is neither judged nor kept: the test is not marked perf"
+    result.stdout.fnmatch_lines([told.format("queries"), told.format("work_s")])
+    plain = pytester.runpytest_inprocess("-p", "no:randomly")  # says nothing: nothing is judged
+    plain.assert_outcomes(passed=3, skipped=1, warnings=0)
 
 
 def test_a_project_can_insist_on_the_plugin(pytester):

@@ -119,6 +119,13 @@ def test_collect_only_writes_nothing(pytester):
     assert not (pytester.path / "baselines").exists()
 
 
+@pytest.mark.parametrize("option", ["--help", "--version", "--markers", "--fixtures", "--cache-show"])
+def test_a_question_to_pytest_makes_no_directory(pytester, option):
+    pytester.makeini("[pytest]\nperf = true\naddopts = -p no:randomly")
+    assert pytester.runpytest_inprocess(option).ret == 0
+    assert not (pytester.path / "perf-report").exists()
+
+
 @pytest.mark.parametrize("args", [["-p", "no:terminal"], ["--setup-only"], ["-k", "plain"], ["-m", "not perf"]])
 def test_unusual_runs_do_no_harm(pytester, args):
     pytester.makepyfile(TEST)

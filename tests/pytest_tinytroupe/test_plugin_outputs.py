@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from fnmatch import fnmatch
 
@@ -98,6 +99,22 @@ def test_a_directory_in_place_of_a_file_is_refused_before_the_tests(project, opt
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {option}: *adir is a directory; name a file"])
     assert "passed" not in result.stdout.str()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@pytest.mark.parametrize("option", FILES)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(project, option):
+    os.mkfifo(project.path / "pipe")
+    result = run(project, f"{option}=pipe")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option}: *pipe is no ordinary file; name one"])
+
+
+def test_a_link_goes_on_to_lead_where_it_does(project):
+    (project.path / "link.json").symlink_to(project.path / "kept.json")
+    assert run(project, "--perf-json=link.json").ret == 0
+    assert (project.path / "link.json").is_symlink()
+    assert read_json(project.path / "kept.json")[0].records
 
 
 @pytest.mark.parametrize("option", [*FILES, "--perf-report"])
