@@ -85,7 +85,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         end += f"; heap not compared: {key} and {other_key}"
     if not old & new:
         end += "; nothing was compared: no test has figures in both files"
-    sys.stdout.write(f"{text}\n\n{end}\n" if text else f"{end}\n")
+    _say(f"{text}\n\n{end}\n" if text else f"{end}\n")
     return 1 if worse or not (old & new or allowed) else 0
 
 
@@ -100,16 +100,22 @@ def _history(chosen: argparse.Namespace) -> int:
     shown = [trends.trend_of(each) for each in trends.selected(everything, chosen.tests, chosen.metric)]
     shown = [trend for trend in shown if trend.changes or not chosen.changed]
     if chosen.json:
-        sys.stdout.write(trends.as_json(shown) + "\n")
+        _say(trends.as_json(shown) + "\n")
         return 0
     unicode = _writes(trends.BLOCKS)
-    text = trends.as_markdown(shown) if chosen.markdown else trends.as_text(shown, unicode=unicode)
+    text = (trends.as_markdown if chosen.markdown else trends.as_text)(shown, unicode=unicode)
     moved = sum(bool(trend.changes) for trend in shown)
     tests = len({trend.series.test for trend in shown})
     nothing = "nothing matches" if everything else "no figures in it yet"
     end = f"{len(shown)} figures of {tests} tests; the level of {moved} changed" if shown else nothing
-    sys.stdout.write(f"{text}\n\n{end}\n" if text else f"{end}\n")
+    _say(f"{text}\n\n{end}\n" if text else f"{end}\n")
     return 0
+
+
+def _say(text: str) -> None:
+    """Write to standard output, with escapes for what it cannot write: names of tests, above all."""
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _writes(text: str) -> bool:

@@ -83,7 +83,7 @@ def as_text(trends: Sequence[Trend], *, unicode: bool = True) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(trends: Sequence[Trend]) -> str:
+def as_markdown(trends: Sequence[Trend], *, unicode: bool = True) -> str:
     """Return the trends as Markdown, a table a test."""
     from pytest_tinytroupe.report.markdown import code
 
@@ -94,13 +94,14 @@ def as_markdown(trends: Sequence[Trend]) -> str:
             test = trend.series.test
             lines += ["", f"### {code(test)}", "", f"| {' | '.join(HEADINGS)} | level changed |", "| --- " * 8 + "|"]
         changes = "; ".join(told(trend.series, change) for change in trend.changes)
-        lines.append(f"| {' | '.join(_cells(trend, BLOCKS))} | {changes} |")
+        *cells, course = _cells(trend, BLOCKS if unicode else ASCII_BLOCKS)
+        lines.append(f"| {' | '.join(cells)} | {course if unicode else code(course)} | {changes} |")
     return "\n".join(lines).lstrip("\n")
 
 
 def as_json(trends: Sequence[Trend]) -> str:
     """Return the trends as JSON: a list of objects, described in ``docs/perf_json.md``."""
-    return json.dumps([trend.to_json() for trend in trends], indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps([trend.to_json() for trend in trends], indent=2, allow_nan=False)
 
 
 def told(series: Series, change: ChangePoint) -> str:

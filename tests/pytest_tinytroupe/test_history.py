@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import sqlite3
@@ -262,6 +263,24 @@ def test_markdown_and_json(kept, capsys):
     (found, _) = json.loads(history(capsys, kept, "--json")[1])
     assert found["values"][-1] == 62
     assert found["changes"] == [{"index": 4, "before": 50.0, "after": 62.0}]
+
+
+@pytest.mark.parametrize("form", [[], ["--markdown"], ["--json"]], ids=["text", "markdown", "json"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_the_output_cannot_write_is_written_otherwise(tmp_path, monkeypatch, form, encoding):
+    path = tmp_path / "h.sqlite"
+    for day, calls in enumerate([50, 62], start=1):
+        append(path, report(calls, test="test_日.py::test_it", day=day))
+    written = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", written)
+        assert main(["history", str(path), *form]) == 0
+    text = written.detach().getvalue().decode("ascii")
+    if form == ["--json"]:
+        assert json.loads(text)[0]["test"] == "test_日.py::test_it"
+    else:
+        assert "test_\\u65e5.py::test_it" in text
+        assert ("| `_@` |" if form else "  _@") in text
 
 
 @pytest.mark.parametrize("command", [[], ["history"], ["compare"]])
