@@ -16,11 +16,14 @@ from pytest_tinytroupe.statistics import median_bounds, paired_ratios
 from pytest_tinytroupe.untraced import untraced
 
 ROUNDS = 15
-MORE = 16
-"""At most so many times the rounds are taken while it is undecided; it is looked at each time they have doubled."""
+MORE, MOST = 16, 64
+"""So many times the rounds are taken while it is undecided, at most; beyond the first only within `LONG_S`."""
 
-CONFIDENCE = 1 - 0.05 / MORE.bit_length()
-"""Of each bound at each look (Bonferroni): 5 % remain for all looks together."""
+LONG_S = 10.0
+"""A busy machine widens the bounds. What is quick goes on until they are narrow again; what is slow would take long."""
+
+CONFIDENCE = 1 - 0.05 / MOST.bit_length()
+"""Of each bound at each look, whenever the rounds have doubled (Bonferroni): 5 % remain for all looks together."""
 
 SAMPLE_S = 2e-3
 """A sample lasts at least this long: shorter ones are mostly the timer's own noise."""
@@ -106,7 +109,8 @@ def _compared(
                 gc.collect(0)
             ratios = paired_ratios(*took)
             lower, upper = median_bounds(ratios, CONFIDENCE)
-            if not lower < min_ratio <= upper or look >= rounds * MORE:
+            spent_s = sum(sum(times) * count for times, count in zip(took, loops, strict=True))
+            if not lower < min_ratio <= upper or look >= rounds * (MORE if spent_s > LONG_S else MOST):
                 return Comparison(median(ratios), lower, upper, len(ratios), min_ratio)
             look *= 2
     finally:

@@ -71,14 +71,31 @@ def test_measure_is_exact_on_virtual_time_and_real_elsewhere(pytester):
         def test_real(perf):
             with perf.measure("real_s"):
                 pass
+        @pytest.mark.perf
+        def test_computing(perf, mock_llm):
+            for _ in range(2):
+                with perf.measure("sum_s"):
+                    sum(range(1000))
+        @pytest.mark.perf
+        def test_expected_error(perf):
+            with perf.virtual_time() as clock, pytest.raises(KeyError), perf.measure("until_s"):
+                clock.run(asyncio.sleep(7))
+                raise KeyError
         """
     )
-    result = run(pytester, "--perf-update", "-v")
-    result.assert_outcomes(passed=3)
+    result = run(pytester, "--perf-update", "-v", "--perf-json=perf.json")
+    result.assert_outcomes(passed=5)
     assert stored(pytester)["wait_s"] == stored(pytester)["time_s"] == 15
     assert stored(pytester, "test_mock")["run_s"] == 4
     assert stored(pytester, "test_real") == {}
     result.stdout.fnmatch_lines(["  real_s *advisory"])
+    assert stored(pytester, "test_computing")["sum_s"] == 0
+    assert stored(pytester, "test_expected_error")["until_s"] == 7
+    notes = [
+        note for record in json.loads((pytester.path / "perf.json").read_text())["records"] for note in record["notes"]
+    ]
+    assert sum(note.startswith("sum_s: 0 s, as the virtual clock stood still in the block") for note in notes) == 1
+    assert not any(note.startswith(("wait_s", "run_s", "until_s")) for note in notes)
 
 
 def test_compare_is_judged_under_perf_and_asserts_without(pytester):

@@ -122,9 +122,11 @@ def test_the_order_rotates():
     assert "".join(timer.order[-8:]) == "abbaabba"
 
 
-def test_what_is_undecided_takes_more_rounds_but_not_for_ever():
+@pytest.mark.parametrize(("one_s", "rounds"), [(0.0208, 320), (0.0209, 160), (0.0416, 160), (0.0417, 80), (1.0, 80)])
+def test_what_is_undecided_takes_more_rounds_but_not_for_ever(one_s, rounds):
+    """A round takes three times `one_s` in the mean: 160 of them 10 s at the first edge, 80 at the second."""
     timer = Timer()
-    assert compare(timer.task("a", 0.1, 0.3), timer.task("b", 0.1), 2.0, 5, timer).rounds == 80
+    assert compare(timer.task("a", one_s, 3 * one_s), timer.task("b", one_s), 2.0, 5, timer).rounds == rounds
 
 
 def test_short_functions_are_called_often_enough_for_a_sample():
