@@ -26,6 +26,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+import pytest_tinytroupe
 from pytest_tinytroupe.times import NOT_KEPT, TOO_BUSY
 
 SUITE = """
@@ -234,6 +235,8 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory(prefix="aa-") as directory, contextlib.suppress(KeyboardInterrupt):
         project = Project(Path(directory), chosen.tiers)
+        # An environment may hold another build than the one whose benchmark this is.
+        print(f"the plugin in {Path(pytest_tinytroupe.__file__).parent}", flush=True)
         started = time.monotonic()
         project.take_baseline()
         print(f"baseline taken in {time.monotonic() - started:.0f} s", flush=True)
