@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -220,9 +221,9 @@ class Journal:
         """Finish writing and close the file. Closing twice does nothing."""
         if not self._closed:
             self._closed = True
-            if self._pid == os.getpid():
-                self._thread.submit(self._drain, Drain())  # what its loop has not come to hand over
             self._thread.shutdown(wait=True)
+            if self._pid == os.getpid():
+                self._drain(Drain())  # what loops have not come to hand over
             self._finalizer()
 
     # The one thread ---------------------------------------------------------------------------------------------
@@ -230,6 +231,7 @@ class Journal:
     def _start_thread(self) -> None:
         self._pid = os.getpid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tinytroupe-journal")
+        self._lock = threading.Lock()  # for the few who write in its stead, once it has ended
         self._queue: deque[Work[Any]] = deque()
         self._drains: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Drain] = weakref.WeakKeyDictionary()
 
@@ -255,29 +257,36 @@ class Journal:
         return work.outcome()
 
     def _send(self, loop: asyncio.AbstractEventLoop, drain: Drain) -> None:
-        if self._closed:
-            drain.end()  # and all was written
-        else:
+        try:
             loop.run_in_executor(self._thread, self._drain, drain).add_done_callback(drain.end)
+        except RuntimeError:  # the journal is closing, or the program ending, and the thread takes no more
+            self._drain(drain)
+            drain.end()
 
     def do_now(self, do: Callable[[ExchangeFile], T]) -> T:
         """Have something done with the file, in the one thread that may, and wait for it: not on an event loop."""
         self._ready()
-        return self._thread.submit(do, self._file).result()
+        return self._thread.submit(self._after_all, do).result()
+
+    def _after_all(self, do: Callable[[ExchangeFile], T]) -> T:
+        self._drain(Drain())  # what loops have not come to hand over
+        with self._lock:
+            return do(self._file)
 
     def _drain(self, drain: Drain) -> None:
         """Do all that waits, in one commit."""
-        drain.started = True
-        batch: list[Work[Any]] = []
-        while self._queue:
-            batch.append(self._queue.popleft())
-        if not batch:
-            return
-        try:
-            self._file.transaction([work.attempt for work in batch])
-        except BaseException as error:  # raised to each of those who wait; none of it was written
-            for work in batch:
-                work.error = error
+        with self._lock:
+            drain.started = True
+            batch: list[Work[Any]] = []
+            while self._queue:
+                batch.append(self._queue.popleft())
+            if not batch:
+                return
+            try:
+                self._file.transaction([work.attempt for work in batch])
+            except BaseException as error:  # raised to each of those who wait; none of it was written
+                for work in batch:
+                    work.error = error
 
 
 class JournaledModel:

@@ -39,7 +39,7 @@ class Drain:
     Parameters
     ----------
     done
-        What the loop waits for; None: nobody waits.
+        What the loop waits for; None: nobody waits, or no longer.
     """
 
     __slots__ = ("done", "started")
@@ -50,5 +50,6 @@ class Drain:
 
     def end(self, _: object = None) -> None:
         """Let whoever waits go on."""
-        if self.done is not None and not self.done.done():
-            self.done.set_result(None)
+        done, self.done = self.done, None  # which would keep its loop alive
+        if done is not None and not done.done():
+            done.set_result(None)

@@ -125,6 +125,7 @@ class ShardReplies(ShardJournal):
 
     async def begin(self, requests: Mapping[Key, Canonical]) -> dict[Key, bytes]:
         """See `Journal.begin`."""
+        self._ready()
         if self._is_first and not self.reliving:
             self.misses += len(requests)
             return {}

@@ -1,6 +1,7 @@
 """The journal: recorded once, replayed exactly, and safe whatever happens to the process or the file."""
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 
 import pytest
 
@@ -186,15 +188,95 @@ def test_many_at_once_share_a_commit(tmp_path):
     assert (sum(commits), len(commits)) == (200, 2)
 
 
+ASKED = {Key("Town", "Ann", 0, b"hash"): canonical_text("hi", {})}
+
+
 def test_what_was_handed_over_is_written_though_the_journal_closes_in_the_same_moment(tmp_path):
     async def main():
         journal = Journal(tmp_path / "j")
-        begun = asyncio.ensure_future(journal.begin({Key("Town", "Ann", 0, b"hash"): canonical_text("hi", {})}))
+        begun = asyncio.ensure_future(journal.begin(ASKED))
         await asyncio.sleep(0)
         journal.close()
         return await begun
 
     assert asyncio.run(main()) == {}
+    with Journal(tmp_path / "j") as journal:
+        assert journal.stats().unfinished == 1
+
+
+def test_whoever_waits_goes_on_once_it_is_written_though_another_thread_closes_the_journal(tmp_path):
+    class Slow(Journal):
+        """Writes when it is told to."""
+
+        may_write = threading.Event()
+
+        def _drain(self, drain):
+            self.may_write.wait()
+            super()._drain(drain)
+
+    async def main():
+        journal = Slow(tmp_path / "j")
+        begun = asyncio.ensure_future(journal.begin(ASKED))
+        await asyncio.sleep(0)
+        closing = threading.Thread(target=journal.close)
+        closing.start()
+        while not journal._closed:
+            pass
+        threading.Timer(0.1, journal.may_write.set).start()
+        known = await begun
+        closing.join()
+        return known
+
+    assert asyncio.run(main()) == {}
+    with Journal(tmp_path / "j") as journal:
+        assert journal.stats().unfinished == 1
+
+
+def test_figures_count_what_was_handed_over_in_the_same_moment():
+    async def main():
+        with Journal() as journal:
+            begun = asyncio.ensure_future(journal.begin(ASKED))
+            await asyncio.sleep(0)
+            stats = journal.stats()
+            await begun
+            return stats.unfinished
+
+    assert asyncio.run(main()) == 1
+
+
+def test_a_journal_keeps_no_loop_alive_that_has_ended():
+    async def main(journal):
+        await journal.begin(ASKED)
+        return weakref.ref(asyncio.get_running_loop())
+
+    with Journal() as journal:
+        loop = asyncio.run(main(journal))
+        gc.collect()
+        assert loop() is None
+
+
+LATE = """
+import asyncio, atexit, sys, threading
+from tinytroupe.llm.canonical import canonical_text
+from tinytroupe.llm.exchange_key import Key
+from tinytroupe.llm.journal import Journal
+
+async def main():
+    while threading.main_thread().is_alive():
+        await asyncio.sleep(0.01)
+    assert await journal.begin({Key("Town", "Ann", 0, b"hash"): canonical_text("hi", {})}) == {}
+
+journal = Journal(sys.argv[1])
+atexit.register(journal.close)
+threading.Thread(target=asyncio.run, args=[main()]).start()
+"""
+
+
+def test_a_program_that_is_ending_still_records_and_closes(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", LATE, tmp_path / "j"], capture_output=True, check=False, timeout=60, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
     with Journal(tmp_path / "j") as journal:
         assert journal.stats().unfinished == 1
 

@@ -88,6 +88,15 @@ def test_a_part_that_is_for_lost_processes_alone_holds_no_requests(tmp_path):
     file.close()
 
 
+def test_whoever_asks_after_the_end_is_told_before_a_model_is_asked(tmp_path):
+    journal = ShardReplies(tmp_path / "0.journal")
+    journal.close()
+    model = Model()
+    with pytest.raises(JournalError, match="is closed"):
+        asyncio.run(JournaledModel(model, journal).embed(["tea"]))
+    assert model.asked == 0
+
+
 def test_whoever_takes_the_place_of_a_lost_process_relives_what_there_is_and_goes_on(tmp_path):
     with ShardReplies(tmp_path / "0.journal") as journal:
         ask(journal, "Hello")
