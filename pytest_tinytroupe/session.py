@@ -23,7 +23,7 @@ from pytest_tinytroupe.settings import read_settings
 from pytest_tinytroupe.testrun import TestRun
 from pytest_tinytroupe.untraced import untraced
 
-ONLY_SHOWS = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
+ONLY_SHOWS = ("collectonly", "help", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
 """Options with which pytest runs no test, so that there is nothing to write, nor a directory for it."""
 
 RAN_OUT = pytest.fail.Exception

@@ -119,7 +119,7 @@ def test_collect_only_writes_nothing(pytester):
     assert not (pytester.path / "baselines").exists()
 
 
-@pytest.mark.parametrize("option", ["--help", "--version", "--markers", "--fixtures", "--cache-show"])
+@pytest.mark.parametrize("option", ["--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show"])
 def test_a_question_to_pytest_makes_no_directory(pytester, option):
     pytester.makeini("[pytest]\nperf = true\naddopts = -p no:randomly")
     assert pytester.runpytest_inprocess(option).ret == 0
