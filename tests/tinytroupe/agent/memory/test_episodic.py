@@ -515,7 +515,8 @@ def test_threads_lose_nothing() -> None:
                     memory.commit_episode()
                 if number % 50 == seed:
                     memory.replace(memory.retrieve_all()[:5], event("summary"))
-                assert len(memory.memory) <= memory.count() <= 50
+                with memory.held():  # or another thread's summary may shorten it between the two looks
+                    assert len(memory.memory) <= memory.count() <= 50
                 assert len(memory.retrieve_recent()) <= 121
         except BaseException as error:
             errors.append(error)
