@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,11 +104,15 @@ def _history(chosen: argparse.Namespace) -> int:
         _say(trends.as_json(shown) + "\n")
         return 0
     unicode = _writes(trends.BLOCKS)
-    text = (trends.as_markdown if chosen.markdown else trends.as_text)(shown, unicode=unicode)
+    if chosen.markdown:
+        text = trends.as_markdown(shown, unicode=unicode)
+    else:
+        text = trends.as_text(shown, unicode=unicode, columns=shutil.get_terminal_size().columns)
     moved = sum(bool(trend.changes) for trend in shown)
     tests = len({trend.series.test for trend in shown})
     nothing = "nothing matches" if everything else "no figures in it yet"
-    end = f"{len(shown)} figures of {tests} tests; the level of {moved} changed" if shown else nothing
+    figures = f"{len(shown)} figure{'s' * (len(shown) != 1)} of {tests} test{'s' * (tests != 1)}"
+    end = f"{figures}; the level of {moved} changed" if shown else nothing
     _say(f"{text}\n\n{end}\n" if text else f"{end}\n")
     return 0
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,8 @@ LEAST = {"heap": 0.01, "process": 0.02, "ratio": 0.03, "wall": 0.05}
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*#@"
 WIDTH = 24
+LEAST_WIDTH = 8
+"""Characters of a course: as many as the line has room for, between these."""
 
 HEADINGS = ("metric", "runs", "first", "median", "last", "change", "trend")
 
@@ -59,8 +62,10 @@ def selected(all_series: Sequence[Series], pattern: str, metrics: Sequence[str])
 
 
 def sparkline(values: Sequence[float], blocks: str = BLOCKS, width: int = WIDTH) -> str:
-    """Draw the last `width` figures, from the least to the greatest of them."""
-    shown = values[-width:]
+    """Draw figures from the least to the greatest; where they are more than `width`, neighbours share their median."""
+    cells = min(len(values), width)
+    bounds = [cell * len(values) // cells for cell in range(cells + 1)]
+    shown = [median(values[start:end]) for start, end in pairwise(bounds)]
     low, high = min(shown), max(shown)
     if low == high:
         return blocks[0] * len(shown)
@@ -68,34 +73,43 @@ def sparkline(values: Sequence[float], blocks: str = BLOCKS, width: int = WIDTH)
     return "".join(blocks[round((value - low) / (high - low) * steps)] for value in shown)
 
 
-def as_text(trends: Sequence[Trend], *, unicode: bool = True) -> str:
-    """Return the trends for the terminal, by test, each change of level in a line below its metric."""
+def as_text(trends: Sequence[Trend], *, unicode: bool = True, columns: int = 80) -> str:
+    """Return the trends for the terminal, by test and place, each change of level in a line below its metric.
+
+    The lines fit `columns` where the figures leave room for a course of `LEAST_WIDTH`.
+    """
     if not trends:
         return ""
-    headings, *rows = align([HEADINGS, *(_cells(trend, BLOCKS if unicode else ASCII_BLOCKS) for trend in trends)])
-    lines, test = [f"  {headings}"], ""
-    for trend, row in zip(trends, rows, strict=True):
-        if trend.series.test != test:
-            test = trend.series.test
-            lines.append(test)
-        lines.append(f"  {row}")
+    ordered = _by_place(trends)
+    blocks = BLOCKS if unicode else ASCII_BLOCKS
+    headings, *rows = align([HEADINGS, *([*_figures(trend), ""] for trend in ordered)])
+    room = columns - len(f"  {headings.removesuffix(HEADINGS[-1])}")
+    width = min(max(room, LEAST_WIDTH), WIDTH)
+    lines, shown = [f"  {headings}"], ("", "")
+    for trend, row in zip(ordered, rows, strict=True):
+        if _place(trend) != shown:
+            shown = _place(trend)
+            lines.append("  ".join(filter(None, shown)))
+        lines.append(f"  {row}  {sparkline(trend.series.values, blocks, width)}")
         lines += [f"    {told(trend.series, change)}" for change in trend.changes]
     return "\n".join(lines)
 
 
 def as_markdown(trends: Sequence[Trend], *, unicode: bool = True) -> str:
-    """Return the trends as Markdown, a table a test."""
+    """Return the trends as Markdown, a table for each test and place."""
     from pytest_tinytroupe.report.markdown import code
 
+    blocks = BLOCKS if unicode else ASCII_BLOCKS
     lines: list[str] = []
-    test = ""
-    for trend in trends:
-        if trend.series.test != test:
-            test = trend.series.test
-            lines += ["", f"### {code(test)}", "", f"| {' | '.join(HEADINGS)} | level changed |", "| --- " * 8 + "|"]
+    shown = ("", "")
+    for trend in _by_place(trends):
+        if _place(trend) != shown:
+            shown = _place(trend)
+            heading = " ".join(code(part) for part in shown if part)
+            lines += ["", f"### {heading}", "", f"| {' | '.join(HEADINGS)} | level changed |", "| --- " * 8 + "|"]
         changes = "; ".join(told(trend.series, change) for change in trend.changes)
-        *cells, course = _cells(trend, BLOCKS if unicode else ASCII_BLOCKS)
-        lines.append(f"| {' | '.join(cells)} | {course if unicode else code(course)} | {changes} |")
+        course = sparkline(trend.series.values, blocks)
+        lines.append(f"| {' | '.join(_figures(trend))} | {course if unicode else code(course)} | {changes} |")
     return "\n".join(lines).lstrip("\n")
 
 
@@ -115,9 +129,16 @@ def told(series: Series, change: ChangePoint) -> str:
     return f"{levels} at {where}: {'worse' if worse else 'better'}"
 
 
-def _cells(trend: Trend, blocks: str) -> list[str]:
+def _place(trend: Trend) -> tuple[str, str]:
+    return trend.series.test, trend.series.where
+
+
+def _by_place(trends: Sequence[Trend]) -> list[Trend]:
+    return sorted(trends, key=_place)
+
+
+def _figures(trend: Trend) -> list[str]:
     series = trend.series
     figures = [number(value, series.unit, 4) for value in (series.values[0], median(series.values), series.values[-1])]
     change = "=" if series.values[0] == series.values[-1] else "-" if trend.change is None else f"{trend.change:+.1%}"
-    name = f"{series.metric} [{series.where}]" if series.where else series.metric
-    return [name, str(len(series.values)), *figures, change, sparkline(series.values, blocks)]
+    return [series.metric, str(len(series.values)), *figures, change]

@@ -205,6 +205,8 @@ def test_a_course_is_drawn_from_the_least_to_the_greatest():
     assert sparkline([5, 5]) == "▁▁"
     assert sparkline([0, 1], ASCII_BLOCKS) == "_@"
     assert len(sparkline(list(range(100)))) == 24
+    assert sparkline([1] * 60 + [2] * 20, width=8) == "▁▁▁▁▁▁██"  # the whole course, however long
+    assert sparkline([1, 3, 2] * 8 + [5], width=3) == "▁▁▁"
 
 
 def test_the_method_fits_the_tier():
@@ -240,12 +242,35 @@ def test_the_course_of_each_figure_and_where_it_changed(kept, capsys):
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_figures_stand_below_where_they_were_measured_and_fit_the_terminal(tmp_path, capsys, monkeypatch, columns):
+    path = tmp_path / "h.sqlite"
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("pytest_tinytroupe.history.environment_key", lambda: "cpython-3.11-linux-x86_64")
+    for day in range(1, 31):
+        calls = Verdict(Metric("llm_calls", 1000 + day), "ok")
+        heap = Verdict(Metric("peak_heap_mb", 12.5 + day, unit="MB", tier="heap"), "ok")
+        record = TestRecord("test_a.py::test_it", "passed", 0.1, (heap, calls))
+        append(path, SessionReport("t", f"2026-01-{day:02}", (record,)))
+    lines = history(capsys, path, "--metric", "llm_calls", "--metric", "peak_heap_mb")[1].splitlines()
+    headings = [line for line in lines if line.startswith("test_a")]
+    assert headings == ["test_a.py::test_it", "test_a.py::test_it  cpython-3.11-linux-x86_64"]
+    (heap,) = [line for line in lines if line.startswith("  peak_heap_mb")]
+    assert lines.index(heap) == lines.index(headings[1]) + 1
+    assert len(heap) <= max(columns, 70)
+    course = heap.split()[-1]
+    assert len(course) == {60: 8, 80: 80 - heap.index(course), 120: 24}[columns]
+    assert course[-1] == "█"
+    markdown = history(capsys, path, "--markdown")[1]
+    assert "### `test_a.py::test_it` `cpython-3.11-linux-x86_64`\n\n| metric |" in markdown
+
+
 def test_only_what_is_asked_for(kept, capsys):
     assert "test_a" not in history(capsys, kept, "test_b")[1]
     assert "test_b" not in history(capsys, kept, "*::test_i?")[1]
     assert "test_b" not in history(capsys, kept, "--changed")[1]
     assert "nothing matches" in history(capsys, kept, "--metric", "tokens")[1]
-    assert "1 figures" in history(capsys, kept, "test_a", "--metric", "tokens", "--metric", "llm_calls")[1]
+    assert "1 figure of 1 test;" in history(capsys, kept, "test_a", "--metric", "tokens", "--metric", "llm_calls")[1]
     assert "level of 0 changed" in history(capsys, kept, "--last", 3)[1]
     for wrong in ("0", "-1", "x"):
         with pytest.raises(SystemExit):
