@@ -149,15 +149,16 @@ class Portal:
                 worker.begin()
             _settle(done, future)
 
-        with self._lock:
-            if self._closing:
-                raise RuntimeError("the event loop behind this clock has been closed")
-            self._pending.add(future)
-            self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
         try:
+            with self._lock:
+                if self._closing:
+                    future.set_exception(RuntimeError("the event loop behind this clock has been closed"))
+                else:
+                    self._pending.add(future)
+                    self._loop.call_soon_threadsafe(start, context=contextvars.copy_context())
             return _wait(future)
         except BaseException:
-            # Ctrl-C, or whatever else a signal handler raises into the wait: what nobody waits for must not run on.
+            # Ctrl-C, or whatever else a signal handler raises in here: what nobody waits for must not run on.
             if not future.done():
                 self._cancel(task, future)
             raise
@@ -218,9 +219,17 @@ class Portal:
             self._loop.paused = paused
 
     def _cancel(self, task: list[asyncio.Task[T]], future: Future[T]) -> None:
-        # In this order, the loop has begun the coroutine before it is told to cancel it.
-        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
-            self._loop.call_soon_threadsafe(lambda: task[0].cancel() if task else None)
+        # In this order, the loop has begun the coroutine before it is told to cancel it, if it ever was told to begin.
+        def stop() -> None:
+            if task:
+                task[0].cancel()
+            elif not future.done():
+                future.set_exception(asyncio.CancelledError())
+
+        try:
+            self._loop.call_soon_threadsafe(stop)
+        except RuntimeError:  # the loop is closed: nothing runs any more
+            return
         # The coroutine gets the time to clean up; a second Ctrl-C ends the wait.
         try:
             future.exception(_CLOSING_S)

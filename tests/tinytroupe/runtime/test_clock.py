@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -221,14 +222,18 @@ class TestPortal:
             keep.append(task)
             await asyncio.sleep(0)
 
+        async def thread() -> threading.Thread:
+            return threading.current_thread()
+
         keep: list[asyncio.Task[None]] = []
-        before = threading.active_count()
         clock.portal.call(start)
-        assert threading.active_count() == before + 1
+        its_own = clock.portal.call(thread)
+        assert its_own is not threading.current_thread()
+        assert its_own.is_alive()
         clock.close()
         clock.close()
         assert cancelled == [True]
-        assert threading.active_count() == before
+        assert not its_own.is_alive()
         assert clock.portal.call(asyncio.sleep, 0, "again") == "again"
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -253,6 +258,7 @@ class TestPortal:
             pass
 
         async def forever() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             try:
                 await asyncio.Event().wait()
             finally:
@@ -261,15 +267,44 @@ class TestPortal:
         def ring(*_: object) -> None:
             raise Alarm
 
+        clock.portal.call(asyncio.sleep, 0)
         before = signal.signal(signal.SIGALRM, ring)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(Alarm):
                 clock.portal.call(forever)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         assert ended.is_set()
+
+    @pytest.mark.parametrize("handed_over", [True, False])
+    def test_whatever_ends_the_call_before_the_wait_ends_what_it_began(self, clock, handed_over, monkeypatch, caplog):
+        # As a signal does between the hand-over and the wait for the result.
+        began, ended = threading.Event(), threading.Event()
+
+        async def forever() -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        loop = clock.portal.loop
+        hand_over = loop.call_soon_threadsafe
+
+        def interrupted(*args: Any, **options: Any) -> None:
+            monkeypatch.undo()
+            if handed_over:
+                hand_over(*args, **options)
+                began.wait(30)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            clock.portal.call(forever)
+        assert began.is_set() == ended.is_set() == handed_over
+        assert caplog.text == ""  # nor was anything waited for in vain
+        assert clock.portal.call(asyncio.sleep, 0, "again") == "again"
 
     def test_nobody_waits_for_ever_for_a_loop_that_closes(self, clock):
         results: list[object] = []
