@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -41,24 +42,27 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Town:
-    """The model's side: a scripted server that notes every chat request, and can call for help in the middle."""
+    """The model's side: a scripted server that notes every chat request, and can fall silent in the middle."""
 
-    def __init__(self):
+    def __init__(self, falls_silent=False):
+        self.falls_silent = falls_silent
         self.mock = MockLLM(latency=Uniform(0.001, 0.02), seed=3, max_exchanges=1)
         self.asked = Counter()
         self.arrived = threading.Event()
         self.mock.when(schema="turn").reply(self.turn)
         self.mock.when(schema="consolidation").reply(self.summary)
 
-    def note(self, what, call):
+    async def note(self, what, call):
         text = "\n".join(message["content"] for message in call.messages)
         self.asked[what, call.person, text] += 1
         if sum(self.asked.values()) >= KILLED_AFTER_CALLS:
             self.arrived.set()
+            while self.falls_silent:  # so that the program can't end before it is killed
+                await asyncio.sleep(0.01)
 
-    def turn(self, call):
+    async def turn(self, call):
         # Says what hangs on the question alone, so that a question asked again gets the same answer.
-        self.note("turn", call)
+        await self.note("turn", call)
         said = f"I have {len(call.content)} reasons to stay."
         return {
             "actions": [
@@ -69,8 +73,8 @@ class Town:
             "cognitive_state": {"goals": said, "context": [], "attention": "", "emotions": ""},
         }
 
-    def summary(self, call):
-        self.note("summary", call)
+    async def summary(self, call):
+        await self.note("summary", call)
         return {"summary": f"{len(call.content)} characters of life.", "key_facts": []}
 
 
@@ -97,12 +101,13 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tmp_path, how):
     assert {what for what, _, _ in whole.asked} == {"turn", "summary"}
     assert undisturbed["hits"] == 0
 
-    town = Town()
+    town = Town(falls_silent=True)
     with town.mock.serve() as server:
         first = start(program, server.base_url, tmp_path / "town.journal", tmp_path / "town.json", how)
         assert town.arrived.wait(120)
         os.kill(first.pid, signal.SIGKILL)
         assert first.wait() == -signal.SIGKILL
+        town.falls_silent = False
         assert not (tmp_path / "town.json").exists()
         before = sum(town.asked.values())
         assert before < sum(whole.asked.values())

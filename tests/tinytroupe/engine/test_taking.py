@@ -44,7 +44,7 @@ def test_a_thread_that_can_not_be_started_takes_no_place(monkeypatch):
 
 def futures():
     gc.collect()
-    return sum(isinstance(one, asyncio.Future) for one in gc.get_objects())
+    return sum(issubclass(type(one), asyncio.Future) for one in gc.get_objects())
 
 
 def test_who_no_longer_waits_for_a_thread_is_forgotten():
@@ -73,12 +73,17 @@ FORKED = """
 import asyncio, os, threading
 from tinytroupe.engine.taking import Workers
 
-workers, release = Workers(), threading.Event()
+workers, begun, release = Workers(), threading.Event(), threading.Event()
 workers.open()
 
+def hang():
+    begun.set()
+    release.wait()
+
 async def give_up():
-    task = asyncio.ensure_future(workers.call(release.wait))
-    await asyncio.sleep(0.1)
+    task = asyncio.ensure_future(workers.call(hang))
+    while not begun.is_set():
+        await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait([task])
 

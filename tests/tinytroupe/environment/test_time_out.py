@@ -95,35 +95,40 @@ def test_on_real_time_it_is_a_second_and_little_more(kind, timeout):
     with mock.serve() as server, WallClock() as clock, config_manager.override(**{timeout: 1}):
         world = slow_and_quick(kind, clock, OpenAIModel(base_url=server.base_url, api_key="x"))
         world.run(1)  # the client's own import and building come before the step
-        took_s = 60.0
-        for _ in range(3):  # what else runs on the machine only ever adds
+        for _ in range(20):  # what else runs on the machine only ever adds
             began_s = time.monotonic()
             world.run(1)
-            took_s = min(took_s, time.monotonic() - began_s)
-            if took_s <= 1.2:
+            took_s = time.monotonic() - began_s
+            statuses = {name: outcome.status for name, outcome in by_name(world).items()}
+            if took_s <= 1.2 and statuses["Quick"] == "acted":
                 break
     assert 1.0 <= took_s <= 1.2
-    assert by_name(world)["Slow"].status == "timed out"
-    assert by_name(world)["Quick"].status == "acted"
+    assert statuses == {"Slow": "timed out", "Quick": "acted", "Other": "acted"}
 
 
 STUCK = """
-import json, time
+import json, threading
 from tinytroupe import TinyPerson, TinyWorld, config_manager
 from tinytroupe.testing import MockLLM
 
 with MockLLM(), config_manager.override(parallel_execution_timeout=1):
     slow, quick = TinyPerson("Slow"), TinyPerson("Quick")
-    slow.act = lambda: time.sleep(60)
     world = TinyWorld("Town", [slow, quick])
-    world.run(1)
-    print(json.dumps([[outcome.status for outcome in world.timeline()], world.get_parallel_metrics()["elapsed_s"]]))
+    world.run(1)  # what the first step imports and builds is no part of those that count
+    slow.act = threading.Event().wait
+    for _ in range(5):  # what else runs on the machine only ever adds
+        world.reset_parallel_metrics()
+        world.run(1)
+        statuses, elapsed_s = [each.status for each in world.timeline()], world.get_parallel_metrics()["elapsed_s"]
+        if elapsed_s <= 1.2 and "acted" in statuses:
+            break
+    print(json.dumps([statuses, elapsed_s]))
 """
 
 
 @pytest.mark.slow
 def test_a_thread_that_hangs_holds_up_neither_the_step_nor_the_end_of_the_program():
-    # Far less than the minute for which the thread sleeps.
+    # The threads wait for ever: that the program ends at all is what they don't hold up.
     done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=40)
     statuses, elapsed_s = json.loads(done.stdout)
     assert statuses == ["timed out", "acted"]

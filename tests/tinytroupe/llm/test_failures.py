@@ -57,6 +57,7 @@ CASES = {
     "context length exceeded": ({"kind": "context_length"}, 2, None),
     "context length exceeded twice": ({"kind": "context_length", "times": 2}, 2, ContextLengthError),
 }
+STALLED = "connection stalled"
 BYSTANDER = "Bo"
 
 
@@ -82,30 +83,36 @@ def storm():
         if times:
             rule.times(times)
         rule.reply(fault["reply"]) if "reply" in fault else rule.fail(**fault)
-    with mock.serve() as server, WallClock() as clock, config_manager.override(timeout=3, seed=1):
-        world = town(OpenAIModel(base_url=server.base_url, api_key="x"), *CASES, BYSTANDER, clock=clock)
-        world.run(1)
-        yield mock, world, {outcome.person: outcome for outcome in world.timeline()}
+    with mock.serve() as server, WallClock() as clock:
+        # Who meets a stalled connection waits for the end of the limit: a short one, which is not the others'.
+        worlds = []
+        for timeout_s, names in ((60, [name for name in (*CASES, BYSTANDER) if name != STALLED]), (3, [STALLED])):
+            with config_manager.override(timeout=timeout_s, seed=1):
+                world = town(OpenAIModel(base_url=server.base_url, api_key="x"), *names, clock=clock)
+                world.run(1)
+            worlds.append(world)
+        yield mock, worlds, {outcome.person: outcome for world in worlds for outcome in world.timeline()}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_server(storm, case):
-    mock, world, outcomes = storm
+    mock, worlds, outcomes = storm
     _, requests, error = CASES[case]
     outcome = outcomes[case]
+    actions = {name: count for world in worlds for name, count in remembered(world).items()}[case]
     assert mock.by_person[case].calls == requests
     if error is None:
         assert (outcome.status, outcome.error) == ("acted", None)
-        assert remembered(world)[case] > 0
+        assert actions > 0
         return
     assert outcome.status == "failed"
     assert type(outcome.error) is error
     assert outcome.actions == ()
-    assert remembered(world)[case] == 0
+    assert actions == 0
 
 
 def test_nobody_else_is_touched(storm):
-    mock, world, outcomes = storm
+    mock, (world, _), outcomes = storm
     failed = [name for name, (_, _, error) in CASES.items() if error]
     assert outcomes[BYSTANDER].status == "acted"
     assert mock.by_person[BYSTANDER].calls == 1
@@ -236,18 +243,20 @@ def test_act_that_never_returns(setting, plain, clock_kind):
         await asyncio.Event().wait()
 
     virtual = clock_kind is VirtualClock
-    timeout_s = 1.0 if virtual else 0.2
+    timeout_s = 1.0 if virtual else 0.5
     if plain and virtual:
         pytest.skip("a thread's work is real time, for which virtual time stands still")
-    with clock_kind() as clock, MockLLM(), config_manager.override(**{setting: timeout_s}):
+    with clock_kind() as clock, MockLLM():
         world = town(OpenAIModel(), "Ann", "Bo", clock=clock)
+        world.run(1)  # what the first step imports and builds is no part of Bo's turn
         world.agents[0].act = act_in_a_thread if plain else act
-        world.run(1)
+        with config_manager.override(**{setting: timeout_s}):
+            world.run(1)
         released.set()
-        ann, bo = world.timeline()
+        ann, bo = world.timeline()[-2:]
         assert (ann.status, bo.status) == ("timed out", "acted")
         assert setting.upper() in str(ann.error)
-        assert remembered(world)["Ann"] == 0
+        assert remembered(world) == {"Ann": 1, "Bo": 2}
         if virtual:
             assert ann.elapsed_s == pytest.approx(timeout_s)
 
@@ -296,23 +305,31 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c(tmp_path):
     mock = MockLLM(strict=False)
-    mock.when(predicate=lambda call: call.number > 0).reply("Late", latency_s=30.0)
+    mock.when(predicate=lambda call: call.number > 0).reply("Late", latency_s=600.0)
     with mock.serve() as server:
         command = [sys.executable, "-c", CROWD, server.base_url, str(tmp_path / "journal")]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OPENAI_API_KEY": "x"}
-        ) as process:
-            assert process.stdout.readline().strip() == "running"
-            while mock.in_flight < 100:
-                time.sleep(0.01)
-            pressed_s = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            alike, stopped_s = process.stdout.read().split()
-            assert process.wait() == 130
-            ended_s = time.monotonic()
+        environment = {**os.environ, "OPENAI_API_KEY": "x"}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+            try:
+                assert process.stdout.readline().strip() == "running"
+                deadline_s = time.monotonic() + 60
+                while mock.in_flight < 100:
+                    assert time.monotonic() < deadline_s
+                    time.sleep(0.01)
+                pressed_s = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=60)
+                ended_s = time.monotonic()
+            finally:
+                process.kill()
+        assert process.returncode == 130
+    alike, stopped_s = output.split()
     assert alike == "100"
-    assert float(stopped_s) - pressed_s < 1.0
-    assert ended_s - pressed_s < 2.0  # the interpreter's own end included
+    assert "did not end within" not in errors
+    # About a second, on a quiet machine. Less than the five for which a call that is cancelled may be waited for.
+    assert float(stopped_s) - pressed_s < 3.0
+    assert ended_s - pressed_s < 4.0  # the interpreter's own end included
     with Journal(tmp_path / "journal") as journal:
         stats = journal.stats()
     assert (stats.exchanges, stats.unfinished) == (100, 100)

@@ -251,6 +251,7 @@ def test_a_journal_keeps_no_loop_alive_that_has_ended():
 
     with Journal() as journal:
         loop = asyncio.run(main(journal))
+        journal.flush()  # its thread has let go of what it did before
         gc.collect()
         assert loop() is None
 
@@ -496,11 +497,20 @@ def test_the_bound_holds_over_requests_without_a_reply(tmp_path):
 
 def test_a_request_under_way_is_kept_while_others_fail():
     async def main(journal):
-        slow = asyncio.ensure_future(JournaledModel(Parrot(0.2), journal).complete(ask("hi", "Ben")))
-        await asyncio.sleep(0.05)
+        under_way, may_answer = asyncio.Event(), asyncio.Event()
+
+        class Slow(Parrot):
+            async def complete(self, request):
+                under_way.set()
+                await may_answer.wait()
+                return await super().complete(request)
+
+        slow = asyncio.ensure_future(JournaledModel(Slow(), journal).complete(ask("hi", "Ben")))
+        await under_way.wait()
         for n in range(20):
             with pytest.raises(ModelError, match="down"):
                 await JournaledModel(Down(), journal).complete(ask(noise(n), call=n))
+        may_answer.set()
         await slow
 
     with Journal(max_bytes=2_000) as journal:

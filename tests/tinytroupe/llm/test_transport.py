@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import ssl
 import subprocess
@@ -37,8 +38,17 @@ def ask(url, calls=1, **options):
 
 @KINDS
 def test_as_many_calls_are_in_flight_as_the_gate_lets_through(kind):
-    parallel = config_manager.override(max_concurrent_model_calls=100)
-    with MockLLM(latency=0.5) as mock, mock.serve() as server, parallel:
+    mock = MockLLM()
+
+    async def once_all_are_there(_):
+        for _ in range(3000):
+            if mock.in_flight_peak >= 100:
+                break
+            await asyncio.sleep(0.01)
+        return "Hi"
+
+    mock.when().reply(once_all_are_there)
+    with mock.serve() as server, config_manager.override(max_concurrent_model_calls=100):
         replies, clients = ask(server.base_url, calls=100, http_client=kind)
     assert len(replies) == 100
     assert mock.in_flight_peak == 100
@@ -65,9 +75,10 @@ def test_certificates_are_loaded_once(kind, monkeypatch):
         made.append(cls)
         return new(cls, *args, **kwargs)
 
-    monkeypatch.setattr(ssl.SSLContext, "__new__", counted)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    importlib.import_module("aiohttp")  # makes some of its own
     with MockLLM() as mock, mock.serve() as server, config_manager.override(max_concurrent_model_calls=100):
+        monkeypatch.setattr(ssl.SSLContext, "__new__", counted)
         for _ in range(3):
             ask(server.base_url, calls=50, http_client=kind)
     assert len(made) == 1

@@ -42,7 +42,16 @@ def test_every_endpoint_over_a_socket():
 
 @pytest.mark.parametrize("aiohttp", [False, True])
 def test_async_clients_run_concurrently(aiohttp):
-    mock = MockLLM(latency=0.05)
+    mock = MockLLM()
+
+    async def once_another_is_there(_):
+        for _ in range(3000):
+            if mock.in_flight_peak > 1:
+                break
+            await asyncio.sleep(0.01)
+        return "Hi"
+
+    mock.when().reply(once_another_is_there)
 
     async def main(url):
         transport = openai.DefaultAioHttpClient() if aiohttp else None
@@ -80,7 +89,8 @@ def test_it_works_inside_interception_too():
 )
 def test_faults_over_a_socket(fault, error):
     mock = MockLLM().fail(fault)
-    with mock.serve() as server, client_for(server, timeout=0.3) as client, pytest.raises(error):
+    timeout_s = 0.3 if error is openai.APITimeoutError else 30
+    with mock.serve() as server, client_for(server, timeout=timeout_s) as client, pytest.raises(error):
         client.chat.completions.create(model="m", messages=MESSAGES)
 
 
