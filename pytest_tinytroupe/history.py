@@ -203,17 +203,17 @@ def _opened(path: Path, *, create: bool) -> Iterator[sqlite3.Connection]:
 
 def _check(path: Path, connection: sqlite3.Connection, *, create: bool) -> None:
     """Make sure that this is a history of our schema; make an empty file one."""
-    mark, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
-    if (mark, version) == (0, 0) and create and not _pragma(connection, "page_count"):
+    if create and not _pragma(connection, "page_count"):
         with _transaction(connection):
-            if _pragma(connection, "application_id") != APPLICATION_ID:  # of two runs that begin it, one does
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():  # of two runs that begin it, one does
                 for statement in _TABLES:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
-    elif mark != APPLICATION_ID:
+    # Not empty any more, so both were written together, whoever did.
+    if _pragma(connection, "application_id") != APPLICATION_ID:
         raise HistoryError(f"{path}: a SQLite file, but no history of pytest --perf; name another file")
-    elif version > SCHEMA:
+    if (version := _pragma(connection, "user_version")) > SCHEMA:
         raise HistoryError(f"{path}: schema {version} is newer than {SCHEMA}; upgrade pytest-tinytroupe")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_tinytroupe import history as kept_history
 from pytest_tinytroupe.change_points import MIN_SEGMENT, exact_changes, noisy_changes
 from pytest_tinytroupe.commands import main
 from pytest_tinytroupe.history import APPLICATION_ID, HistoryError, Series, append, read
@@ -99,7 +101,9 @@ def test_a_file_that_is_something_else_is_refused_and_left_as_it_is(tmp_path, co
 
 
 def test_the_revision_is_that_of_git_where_no_service_tells_it(tmp_path, monkeypatch):
-    monkeypatch.delenv("GIT_COMMIT")
+    for variable in [name for name in os.environ if name.startswith("GIT_")]:  # as set by hooks of git, and GIT_COMMIT
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.chdir(tmp_path)
     append(tmp_path / "none.sqlite", report(1))
     assert read(tmp_path / "none.sqlite")[0].revisions == ("",)
@@ -133,6 +137,22 @@ def test_a_run_that_breaks_off_leaves_nothing_of_itself(tmp_path):
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     connection.close()
+
+
+def test_two_runs_that_begin_a_history_at_once_both_get_in(tmp_path, monkeypatch):
+    path, looks = tmp_path / "h.sqlite", []
+    ask = kept_history._pragma
+
+    def ask_and_be_overtaken(connection, name):
+        answer = ask(connection, name)
+        looks.append(name)
+        if len(looks) == 1:
+            append(path, report(1))
+        return answer
+
+    monkeypatch.setattr(kept_history, "_pragma", ask_and_be_overtaken)
+    append(path, report(2))
+    assert read(path)[0].values == (1.0, 2.0)
 
 
 @pytest.mark.slow
