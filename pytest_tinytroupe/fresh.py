@@ -7,16 +7,17 @@ reports back through a file (`pytest_tinytroupe.fresh_child`).
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import pytest
 
@@ -215,7 +216,12 @@ def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: 
     """
     environment = {name: value for name, value in os.environ.items() if name not in _COVERAGE}
     environment["PYTHONHASHSEED"] = "0"  # else the order of sets, and with it times and memory, is another in each run
-    with output.open("wb") as sink, output.open(encoding="utf-8", errors="replace", newline="") as written:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # what is read may end within a character
+    with output.open("wb") as sink, output.open("rb") as written:
+
+        def pass_on(*, last: bool = False) -> None:
+            _show(decoder.decode(written.read(), last))
+
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -225,16 +231,16 @@ def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: 
             env=environment,
         )
         try:
-            return _forward(process, written, time_limit_s) if forwards else process.wait(time_limit_s)
+            return _forward(process, pass_on, time_limit_s) if forwards else process.wait(time_limit_s)
         except subprocess.TimeoutExpired:
             return None
         finally:
             _end(process)
             if forwards:
-                _show(written.read())
+                pass_on(last=True)
 
 
-def _forward(process: subprocess.Popen[bytes], written: TextIO, time_limit_s: float) -> int:
+def _forward(process: subprocess.Popen[bytes], pass_on: Callable[[], None], time_limit_s: float) -> int:
     """Wait for a process as ``process.wait`` does, and pass on what it writes meanwhile."""
     deadline = time.monotonic() + time_limit_s
     while True:
@@ -243,7 +249,7 @@ def _forward(process: subprocess.Popen[bytes], written: TextIO, time_limit_s: fl
         except subprocess.TimeoutExpired:
             if time.monotonic() >= deadline:
                 raise
-        _show(written.read())
+        pass_on()
 
 
 def _show(text: str) -> None:

@@ -20,6 +20,11 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 PLAIN = ("-p", "no:randomly", "-p", "no:asyncio", "--perf", "--no-perf-report")
 
 
+@pytest.fixture(autouse=True)
+def _hashes_as_usual(monkeypatch):
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)  # by which tests here tell a fresh process
+
+
 def run(pytester, *args):
     return pytester.runpytest_inprocess(*PLAIN, *args)
 
@@ -126,7 +131,7 @@ def test_its_warnings_are_errors_where_all_are(pytester, how):
 def test_the_peak_of_a_fresh_process_gates(pytester):
     source = """
         import pytest
-        @pytest.mark.perf(isolate=True, tolerance={{"heap_mb": 99, "peak_memory_mb": 0.03}})
+        @pytest.mark.perf(isolate=True, tolerance={{"heap_mb": 99, "peak_memory_mb": 0.1}})
         def test_it():
             block = bytearray({mb} * 2**20)
             block[::4096] = b"x" * len(block[::4096])
@@ -162,24 +167,30 @@ def test_what_goes_wrong_is_an_error_that_says_what(pytester):
             def test_only_here(): pass
         """
     )
-    result = run(pytester, "--perf-time-limit=12", "-s")
-    result.assert_outcomes(errors=4)
+    result = run(pytester, "-s", "--deselect=test_it.py::test_hangs")
+    result.assert_outcomes(errors=3, deselected=1)
     start = "perf: the test could not be measured in a process of its own: "
     result.stdout.fnmatch_lines(
         [
             f"{start}signal 6 ended it; the end of its output:",
             f"{start}it ended with exit status 3 and no result*",
             "*last words*",
-            f"{start}it did not end within 12 s (--perf-time-limit) and was ended*",
             f"{start}it did not find the test: *",
         ]
     )
+    result = run(pytester, "-s", "test_it.py::test_hangs", "--perf-time-limit=3")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"{start}it did not end within 3 s (--perf-time-limit) and was ended*"])
 
 
 @posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 @pytest.mark.parametrize("body", ["time.sleep(600)", "while True: pass"], ids=["waits", "computes"])
 def test_the_child_never_outlives_its_parent(pytester, name, body):
+    # On a loaded machine to tear down may take longer than anybody would wait.
+    pytester.makeconftest(
+        "from pytest_tinytroupe import fresh, fresh_child\nfresh._GRACE_S = fresh_child.GRACE_S = 50.0"
+    )
     pytester.makepyfile(
         f"""
         import os, pathlib, pytest, time
@@ -247,22 +258,27 @@ def test_with_s_its_output_is_shown_and_nothing_of_its_pytest(pytester):
     assert result.outlines.count("low level") == 1
 
 
-def test_with_s_its_output_is_shown_as_it_comes(pytester):
+def test_with_s_its_output_is_shown_as_it_comes(pytester, monkeypatch):
+    monkeypatch.setenv("PYTHONUTF8", "1")
     pytester.makepyfile(
         """
-        import pathlib, pytest, time
+        import os, pathlib, pytest, time
         @pytest.mark.perf(isolate=True)
         def test_it():
-            print("waiting")
+            os.write(1, b"waiting\\n\\xc3")
             while not pathlib.Path("go").exists():
                 time.sleep(0.02)
+            os.write(1, b"\\xbc is whole\\n")
         """
     )
     command = [sys.executable, "-m", "pytest", *PLAIN, "-s", "-p", "no:cacheprovider", "--perf-time-limit=60"]
-    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert any("waiting" in line for line in process.stdout)  # else it would end by its time limit
         (pytester.path / "go").touch()
-        assert "1 passed" in process.stdout.read()
+        rest = process.stdout.read()
+        assert "\u00fc is whole" in rest
+        assert "\ufffd" not in rest  # half a character
+        assert "1 passed" in rest
 
 
 WALL = """
@@ -281,11 +297,11 @@ WALL = """
         with open(here / "log", "a") as file:
             file.write(text + "\\n")
 
-    @pytest.mark.perf(clock="wall", rounds=2, warmup=1, seed=3, max_wall_s=5, min_wall_s=0.3)
+    @pytest.mark.perf(clock="wall", rounds=2, warmup=1, seed=3, max_wall_s=5, min_wall_s=1)
     def test_wall(function, make_world, mock_llm):
         log("call")
-        mock_llm.latency = 0.1
-        make_world(agents=2).run(steps=3)
+        mock_llm.latency = 1.0
+        make_world(agents=2).run(steps=1)
 
     @pytest.mark.perf(max_cpu_s=0.001, rounds=1, warmup=0, baseline=False)
     def test_cpu(): sum(range(3_000_000))
@@ -297,7 +313,7 @@ def test_times_are_taken_in_rounds_of_full_passes(pytester):
     result = run(pytester, "-v")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["perf: cpu_s over limit: 0.* s, max 0.001 s", "*  llm_calls * 6 *", "*  wall_s * 0.3* s *≤ 5 s  new"]
+        ["perf: cpu_s over limit: 0.* s, max 0.001 s", "*  llm_calls * 2 *", "*  wall_s * 1.* s *≤ 5 s  new"]
     )
     once = ["up", "call", "down"]
     child = ["module up", *once * 3, "module down"]
