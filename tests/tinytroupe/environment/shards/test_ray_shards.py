@@ -45,9 +45,9 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     ray.cloudpickle.register_pickle_by_value(lives)  # workers know nothing of the tests
-    # A node that does not answer is dead after a second: in earnest it has half a minute.
+    # A node that does not answer is dead after five seconds: in earnest it has half a minute.
     impatient = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 500}
-    impatient["health_check_failure_threshold"] = 2
+    impatient["health_check_failure_threshold"] = 10
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": impatient})
     try:
         for _ in range(2):
