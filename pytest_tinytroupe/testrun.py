@@ -102,8 +102,11 @@ class TestRun:
         if self.gate.trace:
             yield "flame"
             return
+        from pytest_tinytroupe.instruments.timed import set_aside
+
         for _ in range(WARMUP if self.marker.warmup is None else self.marker.warmup):
             yield "timed"
+        set_aside()
         self.rounds.clear()
         while not enough(self.rounds, self.marker.rounds):
             yield "timed"

@@ -42,7 +42,7 @@ SIGNIFICANCE = 0.01
 """Probability of any false alarm among all times of one session, by chance alone."""
 
 WARMUP = 1
-ROUNDS = (5, 25)
+ROUNDS = (5, 75)
 """Fewest and most rounds of a run where the marker does not say: as many as fill `ROUNDS_S`."""
 
 ROUNDS_S = 1.0
@@ -110,15 +110,15 @@ class Run:
 def run_of(rounds: Sequence[Run]) -> Run:
     """Return one run for the rounds of a process.
 
-    CPU time is the median of the ratios to the calibration beside it, times the median calibration. The wait is the
+    CPU time is the ratio of what all calls and all calibrations took, times the median calibration. The wait is the
     shortest, because whatever else the machine does only makes it longer, of the half of the rounds that queued least:
     what queued may have been a thread that nothing waited for. Queueing is in the proportion of all rounds.
     """
     calibration_s = median(each.calibration_s for each in rounds)
-    cpu_s = median(each.cpu_s / each.calibration_s for each in rounds) * calibration_s
+    wanted_s = math.fsum(each.cpu_s for each in rounds)
+    cpu_s = wanted_s / math.fsum(each.calibration_s for each in rounds) * calibration_s
     usual_s = median_low(each.queued_s for each in rounds)
     waited_s = min(each.wall_s - each.cpu_s for each in rounds if each.queued_s <= usual_s)
-    wanted_s = sum(each.cpu_s for each in rounds)
     queued_s = sum(each.queued_s for each in rounds) / wanted_s * cpu_s if wanted_s else 0.0
     return Run(max(waited_s + cpu_s, 1e-9), cpu_s, calibration_s, queued_s)
 

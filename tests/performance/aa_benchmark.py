@@ -95,6 +95,7 @@ INJECTIONS = {
     "wall": ("wall", "latency 15 % more"),
     "isolate": ("isolate", "10 MB more memory"),
 }
+TIMED = {"cpu": "cpu_s", "wall": "wall_s"}
 TRIES = 3
 PERCENTAGES = (0.05, 0.10)
 
@@ -175,8 +176,8 @@ def not_judged(record: dict) -> bool:
     return any(each["note"].startswith(TOO_BUSY) for each in record["verdicts"])
 
 
-def time_of(record: dict, name: str) -> float | None:
-    return next((each["metric"]["value"] for each in record["verdicts"] if each["metric"]["name"] == name), None)
+def verdict_on(record: dict, name: str) -> dict:
+    return next(each for each in record["verdicts"] if each["metric"]["name"] == name)
 
 
 def lottery(values: list[float], percentage: float) -> str:
@@ -204,6 +205,11 @@ def report(results: dict) -> str:
         interval = f"{low:.1%} to {high:.1%}"
         unjudged = results["not_judged"].get(f"injected {name}", 0)
         lines.append(f"{INJECTIONS[name][1]:<34} {share:>9}  {interval:<14} {unjudged:>11}")
+    changes = {name: sorted(values) for name, values in results["changes"].items() if values}
+    if changes:
+        lines += ["", "how far times strayed from their baseline: least, median, most"]
+        for name, values in changes.items():
+            lines.append(f"{name:<34} {values[0]:+.1%} {median(values):+.1%} {values[-1]:+.1%}")
     times = {name: values for name, values in results["times"].items() if len(values) > 2}
     if times:
         lines += ["", "the same times, held against a single stored run: false alarms, by the run that was stored"]
@@ -230,6 +236,7 @@ def main() -> int:
         "identical": {tier: [] for tier in chosen.tiers},
         "injected": defaultdict(list),
         "times": defaultdict(list),
+        "changes": defaultdict(list),
         "not_judged": defaultdict(int),
         "failures": [],
     }
@@ -248,8 +255,10 @@ def main() -> int:
                     if record["outcome"] != "passed":
                         results["failures"].append(record)
                         print(f"false alarm in {tier}:\n{record['text']}", flush=True)
-                    for name in ("cpu_s",) if tier == "cpu" else ("wall_s",) if tier == "wall" else ():
-                        results["times"][name].append(time_of(record, name))
+                    if tier in TIMED:
+                        verdict = verdict_on(record, TIMED[tier])
+                        results["times"][TIMED[tier]].append(verdict["metric"]["value"])
+                        results["changes"][TIMED[tier]].append(verdict["change"])
                 results["identical_sessions"] = number + 1
                 progress(f"identical sessions: {number + 1} of {chosen.sessions}", started)
                 save(chosen.json, results)
@@ -258,6 +267,8 @@ def main() -> int:
                     record = project.session(injected=name, tiers=[tier])[tier]
                     results["injected"][name].append(record["outcome"])
                     results["not_judged"][f"injected {name}"] += not_judged(record)
+                    if tier in TIMED:
+                        results["changes"][f"{TIMED[tier]}, {text}"].append(verdict_on(record, TIMED[tier])["change"])
                     if record["outcome"] != "failed":
                         results["failures"].append(record)
                     progress(f"{text}: {number + 1} of {chosen.power}", started)

@@ -325,6 +325,22 @@ def test_times_are_taken_in_rounds_of_full_passes(pytester):
     assert lines in possible
 
 
+def test_a_collection_in_a_round_does_not_look_through_what_was_there_before(pytester):
+    pytester.makepyfile(
+        test_it="""
+        import gc, pathlib, pytest
+
+        @pytest.mark.perf(max_cpu_s=60, rounds=2, warmup=1, baseline=False)
+        def test_cpu():
+            with open(pathlib.Path(__file__).parent / "log", "a") as file:
+                file.write(f"{gc.get_freeze_count() > len(gc.get_objects())} ")
+        """
+    )
+    run(pytester).assert_outcomes(passed=1)
+    # The main pass and the heap pass around the warm-up and the rounds of the child.
+    assert (pytester.path / "log").read_text().split()[-4:] == ["False", "True", "True", "False"]
+
+
 def test_a_parallel_run_measures_alone_and_gives_the_same(pytester):
     pytester.makepyfile(
         test_it="""

@@ -94,6 +94,15 @@ def test_one_run_lies_within_its_rounds(rounds):
     assert run.wall_s - run.cpu_s == pytest.approx(min(each.wall_s - each.cpu_s for each in rounds), abs=1e-6)
 
 
+def test_the_cpu_time_of_a_run_is_that_of_all_calls_by_that_of_all_calibrations():
+    # A clock that ticks 64 times a second shows each single call as nothing or too much.
+    rounds = [Run(0.015625, 0.015625 * (number % 5 < 2), 0.01) for number in range(40)]
+    assert run_of(rounds).cpu_s == pytest.approx(0.015625 * 2 / 5)
+    # While the machine is at half its speed, both take twice as long.
+    throttled = [Run(0.02, 0.02, 0.01), Run(0.04, 0.04, 0.02), Run(0.02, 0.02, 0.01)]
+    assert run_of(throttled).cpu_s == pytest.approx(0.02)
+
+
 def test_rounds_are_those_of_the_marker_or_fill_a_second_within_bounds():
     short, long = Run(0.001, 0.001, 0.01), Run(2.0, 0.1, 0.01)
     assert [enough([short] * n, 3) for n in (0, 2, 3)] == [False, False, True]
