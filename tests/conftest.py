@@ -30,9 +30,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 with suppress(ImportError):  # the performance suite runs without it
     from hypothesis import settings
 
-    # No deadline: how long an example takes says more about the machine than about the code. In CI the same examples
-    # every time: what fails there fails again when somebody looks.
-    settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
+    # No deadline: how long an example takes says more about the machine than about the code. In CI, and in .ci/run, the
+    # same examples every time: what fails there fails again when somebody looks.
+    same = not {"CI", "SAME_EXAMPLES"}.isdisjoint(os.environ)
+    settings.register_profile("here", deadline=None, derandomize=same)
     settings.load_profile("here")
 
 
@@ -81,8 +82,10 @@ def pytester(
     Hypothesis would be imported anew by each run inside it. And whatever looks for garbage in such a run, as each
     measurement of the heap does, would look through all that these tests keep, half a second each time: that is frozen
     meanwhile, and the run is told that nothing is. Nor does it wait for what tests in other workers measure: none of
-    them is about how long something takes.
+    them is about how long something takes. It is judged as on a developer's machine, wherever these tests run.
     """
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", _lock_of_its_own)
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio")

@@ -15,7 +15,10 @@ from pytest_tinytroupe.measuring_lock import MeasuringLock
 
 ROOT = Path(__file__).parents[1]
 # The last: nothing is compiled when it is installed, so without it each command would compile all that it imports.
-_OURS = ("PYTEST_", "TINYTROUPE_", "CI", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
+_OURS = (
+    *("PYTEST_", "TINYTROUPE_", "CI", "GITHUB_", "OPENAI_", "FORCE_COLOR", "PY_COLORS", "COLUMNS"),
+    "PYTHONDONTWRITEBYTECODE",
+)
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:

@@ -41,7 +41,6 @@ def pytest_options(pytester):
 @pytest.fixture
 def here(pytester, monkeypatch):
     """An empty directory, without traces of earlier runs in it or in the process."""
-    monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     yield pytester
     config_manager.reset()
