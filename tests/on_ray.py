@@ -40,7 +40,7 @@ def processes():
     return found
 
 
-def left(before, patience_s=20.0):
+def left(before, patience_s=120.0):
     """Return those of them that were not there before and do not end in time."""
     deadline = time.monotonic() + patience_s
     while (rest := processes() - before) and time.monotonic() < deadline:

@@ -20,8 +20,9 @@ def block(language: str) -> str:
 
 
 def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path, python: Path) -> None:
-    packages = re.search(r"pip install ([\w-]+) pytest-tinytroupe", PAGE)[1]
-    python = environment_with(tmp_path / "venv", packages, "pytest-tinytroupe", beneath=python)
+    framework = re.search(r"pip install ([\w-]+) pytest-tinytroupe", PAGE)[1]
+    # That release, whose requests the figures on the page are of.
+    python = environment_with(tmp_path / "venv", f"{framework}==0.24.0", "pytest-tinytroupe", beneath=python)
 
     project = tmp_path / "project"
     project.mkdir()

@@ -61,6 +61,7 @@ class Chromium:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def close(self) -> None:
         """End the browser."""
@@ -94,8 +95,11 @@ class Chromium:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.events.clear()
-        self.call("Page.navigate", url=url)
-        while not any(method == "Page.loadEventFired" for method, _ in self.events):
+        loader = self.call("Page.navigate", url=url)["loaderId"]  # of this page: the one before may still be heard of
+        while not any(
+            method == "Page.lifecycleEvent" and (told["loaderId"], told["name"]) == (loader, "load")
+            for method, told in self.events
+        ):
             self._read()
         told = -1
         while told != len(self.events):
@@ -114,13 +118,22 @@ class Chromium:
     @property
     def asked_for(self) -> list[str]:
         """The addresses the page has asked for."""
-        return [told["request"]["url"] for method, told in self.events if method == "Network.requestWillBeSent"]
+        return [told["request"]["url"] for told in self._requests]
 
     @property
     def complaints(self) -> list[str]:
         """What stands in the console, and requests that failed or were blocked."""
-        complaining = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed")
-        return [json.dumps(told) for method, told in self.events if method in complaining]
+        complaining = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+        own = {told["requestId"] for told in self._requests}  # a request of the page before may be cancelled late
+        return [
+            json.dumps(told)
+            for method, told in self.events
+            if method in complaining or (method == "Network.loadingFailed" and told["requestId"] in own)
+        ]
+
+    @property
+    def _requests(self) -> list[dict[str, Any]]:
+        return [told for method, told in self.events if method == "Network.requestWillBeSent"]
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -119,7 +119,7 @@ def test_calls_count_whichever_test_is_the_first_to_import_a_client(pytester):
                 thread = threading.Thread(target=server.handle_request)
                 thread.start()
                 url = f"http://127.0.0.1:{server.server_port}/v1/chat/completions"
-                httpx.post(url, json={"model": "m", "messages": []}, trust_env=False)
+                httpx.post(url, json={"model": "m", "messages": []}, trust_env=False, timeout=60)
                 thread.join()
 
         assert not {"httpx", "httpx2"} & set(sys.modules)

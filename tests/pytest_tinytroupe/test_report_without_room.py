@@ -28,9 +28,15 @@ def test_a_disk_that_fills_up_while_the_report_is_written(pytester):
     pytester.makeconftest(
         """
         import pytest, resource
-        @pytest.hookimpl(tryfirst=True)
+        # The innermost wrapper: what the terminal has to say comes after it, and that file is none of the report's.
+        @pytest.hookimpl(wrapper=True, trylast=True)
         def pytest_sessionfinish():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # a write stops in the middle of the file
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))  # a write stops in the middle of the file
+            try:
+                return (yield)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
         """
     )
     result = run(pytester, "--perf-report=out", "--perf-json=out.json", "--perf-markdown=out.md")
