@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tinytroupe.environment.tiny_world import TinyWorld
 
 
-def capacity(world: TinyWorld, workers: int) -> Capacity:
+def capacity(world: TinyWorld, workers: int, calls: int) -> Capacity:
     """Return what limits the turns of a world, as far as it is known: slots, and the rates of the gate they pass.
 
     Parameters
@@ -23,9 +23,11 @@ def capacity(world: TinyWorld, workers: int) -> Capacity:
         The world.
     workers
         Turns that may be under way at once.
+    calls
+        Calls of the model so far: without any, no gate limits anything, and to look for it would build the client.
     """
     gate = None
-    if not any(agent.model is not None for agent in world.agents):  # else several servers: no limit is that of all
+    if calls and all(agent.model is None for agent in world.agents):  # else several servers: no limit is that of all
         model = model_in_use(world.model)
         with suppress(ModelError):  # no connection, and so no calls of this model
             gate = getattr(model.model if isinstance(model, JournaledModel) else model, "gate", None)

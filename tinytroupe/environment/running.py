@@ -322,7 +322,7 @@ class Run:
         """Add what a step has cost to the world's metrics, and say what was left out."""
         world, elapsed_s = self.world, asyncio.get_running_loop().time() - started_s
         people = [world.get_agent_by_name(outcome.person) for outcome in outcomes]
-        lower_bound_s = self.bound.seconds(capacity(world, self.workers))
+        lower_bound_s = self.bound.seconds(capacity(world, self.workers, self.bound.calls))
         world._metrics.add(
             outcomes,
             parallel=how != "sequential",

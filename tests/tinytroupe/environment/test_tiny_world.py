@@ -664,17 +664,39 @@ def test_consolidation_runs_beside_the_step_and_is_done_at_its_end(llm):
     assert llm.calls > 45
 
 
+IN_THEIR_OWN_WAY = """
+import asyncio, sys
+from tinytroupe import TinyPerson, TinyWorld
+
+async def act():
+    pass
+
+world = TinyWorld("Town", [TinyPerson(f"P{n}") for n in range(3)], on_error="raise")
+for agent in world.agents:
+    agent.act_async = act
+world.run(2)
+print([outcome.status for outcome in world.timeline()] == ["acted"] * 6, "openai" in sys.modules)
+"""
+
+
+def test_a_world_in_which_nobody_asks_a_model_does_not_pay_for_its_client():
+    environment = {**os.environ, "OPENAI_API_KEY": "x"}
+    done = subprocess.run([sys.executable, "-c", IN_THEIR_OWN_WAY], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("True False\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 @pytest.mark.parametrize("act", ["the model's", "a coroutine"])
 def test_ctrl_c_ends_a_run_at_once_and_says_nothing_more(tmp_path, act):
     program = textwrap.dedent(
         f"""
-        import asyncio, threading, time
+        import asyncio, logging, threading, time
         from tinytroupe import TinyPerson, TinyWorld
         from tinytroupe.llm.openai_model import OpenAIModel
         from tinytroupe.testing import MockLLM
 
+        logging.getLogger("asyncio").setLevel("ERROR")  # that a callback was slow says only that the machine is
         asleep = []
         with MockLLM(latency=600.0).serve() as server:
             model = OpenAIModel(base_url=server.base_url, api_key="x")
