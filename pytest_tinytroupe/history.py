@@ -210,7 +210,7 @@ def _check(path: Path, connection: sqlite3.Connection, *, create: bool) -> None:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
-    # Not empty any more, so both were written together, whoever did.
+    # Whoever begins a history writes both of these at once.
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise HistoryError(f"{path}: a SQLite file, but no history of pytest --perf; name another file")
     if (version := _pragma(connection, "user_version")) > SCHEMA:
