@@ -26,6 +26,9 @@ FLOOR_S = 1e-3
 SUSPICIOUS = 0.5
 """Share of the tolerance from which on a single run is measured again: it is confirmation that decides, either way."""
 
+CLEAR = 1.5
+"""Share of the tolerance from which on `CONFIRMATIONS` settle it; below, down to `SUSPICIOUS`, it takes more of them."""
+
 BASELINE_RUNS = 9
 CONFIRMATIONS = 3
 
@@ -38,8 +41,8 @@ PATIENCE = 2
 SPREAD_FLOOR = 0.02
 """Least standard deviation of the logarithms: runs that happen to be alike must not make everything significant."""
 
-SIGNIFICANCE = 0.01
-"""Probability of any false alarm among all times of one session, by chance alone."""
+SIGNIFICANCE = 0.005
+"""Probability of any false alarm among all times of one session, by chance alone, at each of two looks: 1 % in all."""
 
 WARMUP = 1
 ROUNDS = (5, 75)
@@ -241,6 +244,8 @@ def take(
         return Timing(runs, keep=taken)
     if not suspicious and _strays(runs, baseline, {name: share * SUSPICIOUS for name, share in tolerances.items()}):
         runs = _calmest(sample, CONFIRMATIONS)
+    if len(runs) > 1 and not any(run.busy for run in runs) and _unclear(runs, baseline, tolerances):
+        runs = _calmest(sample, BASELINE_RUNS, runs)
     different = {name: share for name, share in tolerances.items() if p_value(name, runs, baseline) <= significance}
     timing = Timing(runs, baseline, baseline)
     if replace and timing.confirmed and not timing.busy and _strays(runs, baseline, different):
@@ -254,6 +259,14 @@ def _calmest(sample: Callable[[], Run], count: int, taken: Sequence[Run] = ()) -
     while sum(not run.busy for run in runs) < count and len(runs) < count * PATIENCE:
         runs.append(sample())
     return tuple(sorted(runs, key=lambda run: run.share)[:count])
+
+
+def _unclear(runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float]) -> bool:
+    """Whether a time is so near to its tolerance, on either side, that more runs may tell otherwise."""
+    return any(
+        _strays(runs, baseline, {name: share * SUSPICIOUS}) and not _strays(runs, baseline, {name: share * CLEAR})
+        for name, share in tolerances.items()
+    )
 
 
 def _strays(runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float]) -> bool:

@@ -46,7 +46,7 @@ TIERS = (
         "wall",
         "Real time and CPU time, in fresh processes beside a calibration loop; times that a test takes by itself, as "
         "they were.",
-        "±10 %, confirmed by three more processes and significant, for one machine; else it is shown only.",
+        "±10 %, confirmed by three to nine more processes and significant, for one machine; else it is shown only.",
     ),
     (
         "price",

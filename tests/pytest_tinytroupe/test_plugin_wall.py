@@ -240,10 +240,10 @@ MANY = """
 @pytest.mark.parametrize(
     ("p_values", "outcomes", "late"),
     [
-        ((0.003, 0.004), {"failed": 1, "passed": 2}, True),  # 0.01 / 3, then 0.01 / 2
-        ((0.003, 0.006), {"failed": 1, "passed": 2}, False),
-        ((0.004, 0.004), {"passed": 3}, False),
-        ((0.003, 0.003), {"failed": 2, "passed": 1}, False),
+        ((0.0015, 0.002), {"failed": 1, "passed": 2}, True),  # 0.005 / 3, then 0.005 / 2
+        ((0.0015, 0.003), {"failed": 1, "passed": 2}, False),
+        ((0.002, 0.002), {"passed": 3}, False),
+        ((0.0015, 0.0015), {"failed": 2, "passed": 1}, False),
     ],
 )
 def test_holm_finds_at_the_end_what_no_test_alone_could_show(pytester, machine, monkeypatch, p_values, outcomes, late):
