@@ -27,7 +27,7 @@ SUSPICIOUS = 0.5
 """Share of the tolerance from which on a single run is measured again: it is confirmation that decides, either way."""
 
 CLEAR = 1.5
-"""Share of the tolerance from which on `CONFIRMATIONS` settle it; below, down to `SUSPICIOUS`, it takes more of them."""
+"""Share of the tolerance from which on `CONFIRMATIONS` settle it; below it, down to `SUSPICIOUS`, it takes more."""
 
 BASELINE_RUNS = 9
 CONFIRMATIONS = 3
