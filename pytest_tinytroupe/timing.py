@@ -244,7 +244,7 @@ def take(
         return Timing(runs, keep=taken)
     if not suspicious and _strays(runs, baseline, {name: share * SUSPICIOUS for name, share in tolerances.items()}):
         runs = _calmest(sample, CONFIRMATIONS)
-    if len(runs) > 1 and not any(run.busy for run in runs) and _unclear(runs, baseline, tolerances):
+    if len(runs) > 1 and not any(run.busy for run in runs) and _unclear(runs, baseline, tolerances, significance):
         runs = _calmest(sample, BASELINE_RUNS, runs)
     different = {name: share for name, share in tolerances.items() if p_value(name, runs, baseline) <= significance}
     timing = Timing(runs, baseline, baseline)
@@ -261,12 +261,17 @@ def _calmest(sample: Callable[[], Run], count: int, taken: Sequence[Run] = ()) -
     return tuple(sorted(runs, key=lambda run: run.share)[:count])
 
 
-def _unclear(runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float]) -> bool:
-    """Whether a time is so near to its tolerance, on either side, that more runs may tell otherwise."""
-    return any(
-        _strays(runs, baseline, {name: share * SUSPICIOUS}) and not _strays(runs, baseline, {name: share * CLEAR})
-        for name, share in tolerances.items()
-    )
+def _unclear(
+    runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float], significance: float
+) -> bool:
+    """Whether more runs may tell otherwise: a time is near to its tolerance, on either side, or may be chance."""
+
+    def clear(name: str, share: float) -> bool:
+        if not _strays(runs, baseline, {name: share * SUSPICIOUS}):
+            return True
+        return _strays(runs, baseline, {name: share * CLEAR}) and p_value(name, runs, baseline) <= significance
+
+    return not all(clear(name, share) for name, share in tolerances.items())
 
 
 def _strays(runs: Sequence[Run], baseline: Sequence[Run], tolerances: Mapping[str, float]) -> bool:

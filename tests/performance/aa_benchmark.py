@@ -176,8 +176,12 @@ def not_judged(record: dict) -> bool:
     return any(each["note"].startswith(TOO_BUSY) for each in record["verdicts"])
 
 
-def verdict_on(record: dict, name: str) -> dict:
-    return next(each for each in record["verdicts"] if each["metric"]["name"] == name)
+def note_time(results: dict, key: str, record: dict, name: str) -> None:
+    """Keep a time and its change; a test that ended in an error has none."""
+    for each in record["verdicts"]:
+        if each["metric"]["name"] == name and each["change"] is not None:
+            results["times"][key].append(each["metric"]["value"])
+            results["changes"][key].append(each["change"])
 
 
 def lottery(values: list[float], percentage: float) -> str:
@@ -210,7 +214,7 @@ def report(results: dict) -> str:
         lines += ["", "how far times strayed from their baseline: least, median, most"]
         for name, values in changes.items():
             lines.append(f"{name:<34} {values[0]:+.1%} {median(values):+.1%} {values[-1]:+.1%}")
-    times = {name: values for name, values in results["times"].items() if len(values) > 2}
+    times = {name: values for name, values in results["times"].items() if name in TIMED.values() and len(values) > 2}
     if times:
         lines += ["", "the same times, held against a single stored run: false alarms, by the run that was stored"]
         for name, values in times.items():
@@ -256,9 +260,7 @@ def main() -> int:
                         results["failures"].append(record)
                         print(f"false alarm in {tier}:\n{record['text']}", flush=True)
                     if tier in TIMED:
-                        verdict = verdict_on(record, TIMED[tier])
-                        results["times"][TIMED[tier]].append(verdict["metric"]["value"])
-                        results["changes"][TIMED[tier]].append(verdict["change"])
+                        note_time(results, TIMED[tier], record, TIMED[tier])
                 results["identical_sessions"] = number + 1
                 progress(f"identical sessions: {number + 1} of {chosen.sessions}", started)
                 save(chosen.json, results)
@@ -268,7 +270,7 @@ def main() -> int:
                     results["injected"][name].append(record["outcome"])
                     results["not_judged"][f"injected {name}"] += not_judged(record)
                     if tier in TIMED:
-                        results["changes"][f"{TIMED[tier]}, {text}"].append(verdict_on(record, TIMED[tier])["change"])
+                        note_time(results, f"{TIMED[tier]}, {text}", record, TIMED[tier])
                     if record["outcome"] != "failed":
                         results["failures"].append(record)
                     progress(f"{text}: {number + 1} of {chosen.power}", started)

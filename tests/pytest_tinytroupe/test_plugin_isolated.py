@@ -189,7 +189,9 @@ def test_what_goes_wrong_is_an_error_that_says_what(pytester):
 def test_the_child_never_outlives_its_parent(pytester, name, body):
     # On a loaded machine to tear down may take longer than anybody would wait.
     pytester.makeconftest(
-        "from pytest_tinytroupe import fresh, fresh_child\nfresh._GRACE_S = fresh_child.GRACE_S = 50.0"
+        "from pytest_tinytroupe import fresh, fresh_child\n"
+        "assert fresh_child.GRACE_S < fresh._GRACE_S\n"
+        "fresh_child.GRACE_S, fresh._GRACE_S = 49.0, 50.0"
     )
     pytester.makepyfile(
         f"""

@@ -203,12 +203,13 @@ def test_an_update_replaces_only_what_is_confirmed_to_be_different(values, renew
 
 def test_what_chance_explains_does_not_fail_and_does_not_replace():
     noisy = tuple(Run(1.001 * f, 1.0 * f, 0.01) for f in (0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.3, 1.5, 1.6))
-    _, sample = sequence(1.2, 1.2, 1.2, 1.2)
+    rest, sample = sequence(*[1.2] * 10)
     timing = take(sample, noisy, CPU, replace=True)
     verdict = judged(timing)
     assert (verdict.status, timing.keep) == ("advisory", noisy)
     assert verdict.p_value > SIGNIFICANCE
-    assert verdict.note.startswith("beyond its tolerance, yet it may be chance: confirmed by 3 fresh processes (p = ")
+    assert verdict.note.startswith("beyond its tolerance, yet it may be chance: confirmed by 9 fresh processes (p = ")
+    assert rest == []
 
 
 def test_the_more_times_a_session_judges_the_stronger_each_has_to_be():
@@ -219,6 +220,15 @@ def test_the_more_times_a_session_judges_the_stronger_each_has_to_be():
     p = judged(timing).p_value
     assert judged(timing, family=math.floor(SIGNIFICANCE / p)).status == "regressed"
     assert judged(timing, family=math.floor(SIGNIFICANCE / p) + 1).status == "advisory"
+
+
+def test_where_three_runs_may_be_chance_nine_are_asked():
+    noisy = tuple(Run(1.001 * f, 1.0 * f, 0.01) for f in (0.92, 0.95, 0.97, 0.99, 1.0, 1.01, 1.03, 1.05, 1.08))
+    values = [1.2, *[1.13, 1.2, 1.27] * 3]
+    for family, left in ((1, 6), (50, 0)):
+        rest, sample = sequence(*values)
+        timing = take(sample, noisy, CPU, significance=SIGNIFICANCE / family)
+        assert (judged(timing, family).status, len(rest)) == ("regressed", left)
 
 
 def test_runs_that_happen_to_be_alike_do_not_make_everything_significant():

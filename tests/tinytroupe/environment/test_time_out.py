@@ -100,6 +100,7 @@ def test_on_real_time_it_is_a_second_and_little_more(kind, timeout):
             world.run(1)
             took_s = time.monotonic() - began_s
             statuses = {name: outcome.status for name, outcome in by_name(world).items()}
+            assert statuses["Slow"] == "timed out"
             if took_s <= 1.2 and statuses["Quick"] == "acted":
                 break
     assert 1.0 <= took_s <= 1.2

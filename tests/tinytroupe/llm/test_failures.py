@@ -304,10 +304,20 @@ except KeyboardInterrupt:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c(tmp_path):
+    for number in range(8):  # what else runs on the machine only ever adds
+        stopped_s, ended_s = pressed(tmp_path / f"journal {number}")
+        if stopped_s < 1.0 and ended_s < 2.0:
+            break
+    assert stopped_s < 1.0
+    assert ended_s < 2.0  # the interpreter's own end included
+
+
+def pressed(path):
+    """Press Ctrl-C in the middle of a step, and return after how many seconds the run and the program have ended."""
     mock = MockLLM(strict=False)
     mock.when(predicate=lambda call: call.number > 0).reply("Late", latency_s=600.0)
     with mock.serve() as server:
-        command = [sys.executable, "-c", CROWD, server.base_url, str(tmp_path / "journal")]
+        command = [sys.executable, "-c", CROWD, server.base_url, str(path)]
         environment = {**os.environ, "OPENAI_API_KEY": "x"}
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
@@ -327,12 +337,10 @@ def test_ctrl_c(tmp_path):
     alike, stopped_s = output.split()
     assert alike == "100"
     assert "did not end within" not in errors
-    # About a second, on a quiet machine. Less than the five for which a call that is cancelled may be waited for.
-    assert float(stopped_s) - pressed_s < 3.0
-    assert ended_s - pressed_s < 4.0  # the interpreter's own end included
-    with Journal(tmp_path / "journal") as journal:
+    with Journal(path) as journal:
         stats = journal.stats()
     assert (stats.exchanges, stats.unfinished) == (100, 100)
+    return float(stopped_s) - pressed_s, ended_s - pressed_s
 
 
 def test_cancellation_of_the_run():
