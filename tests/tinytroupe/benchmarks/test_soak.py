@@ -52,7 +52,7 @@ def test_what_should_not_be_is_found(change, said):
 @pytest.mark.timeout(120)
 def test_a_server_that_misbehaves_costs_no_turn_twice_and_leaves_nothing():
     storm = {"rate_limit": 0.05, "server_error": 0.05, "stall": 0.02, "body_cut": 0.03, "malformed_body": 0.03}
-    done = soak(20, 6, latency=0.02, faults=storm, bound=10, attempts=2, timeout_s=5.0, seed=4)
+    done = soak(20, 6, latency=0.02, faults=storm, bound=10, attempts=2, timeout_s=2.0, seed=4)
     assert done.problems == ()
     assert done.requests > done.answered
     assert done.skipped > 0
