@@ -76,7 +76,7 @@ def sparkline(values: Sequence[float], blocks: str = BLOCKS, width: int = WIDTH)
 def as_text(trends: Sequence[Trend], *, unicode: bool = True, columns: int = 80) -> str:
     """Return the trends for the terminal, by test and place, each change of level in a line below its metric.
 
-    The lines fit `columns` where the figures leave room for a course of `LEAST_WIDTH`.
+    The rows fit `columns` where the figures leave room for a course of `LEAST_WIDTH`.
     """
     if not trends:
         return ""

@@ -66,8 +66,8 @@ class Timed:
 def set_aside() -> None:
     """Keep all objects that exist out of the garbage collector's sight, as long as the process lives.
 
-    What pytest, its plugins and imports have left is ten times what a call makes: to look through it takes longer than
-    many a call, and whether a collection falls into one is chance.
+    To look through what pytest, its plugins and imports have left takes longer than many a call, and whether a
+    collection falls into one is chance.
     """
     gc.collect()
     gc.freeze()
