@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fresh_environment import build_wheel, environment_with, once
+from fresh_environment import THIRD_PARTY, build_wheel, environment_with, once
 
 import pytest_tinytroupe
 import tinytroupe
@@ -79,7 +79,8 @@ def pytester(
 ) -> Iterator[pytest.Pytester]:
     """The built-in `pytester`, several times as fast.
 
-    Hypothesis would be imported anew by each run inside it. And whatever looks for garbage in such a run, as each
+    Hypothesis would be imported anew by each run inside it; the plugins of respx and anyio import httpx at the start of
+    every process. And whatever looks for garbage in such a run, as each
     measurement of the heap does, would look through all that these tests keep, half a second each time: that is frozen
     meanwhile, and the run is told that nothing is. Nor does it wait for what tests in other workers measure: none of
     them is about how long something takes. It is judged as on a developer's machine, wherever these tests run.
@@ -88,7 +89,7 @@ def pytester(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", _lock_of_its_own)
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio -p no:respx -p no:anyio")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change faster than their times tell
     gc.freeze()
@@ -110,3 +111,10 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment in which the wheel is installed, and nothing of this tree can be imported."""
     requirement = f"pytest-tinytroupe[xdist] @ {wheel.as_uri()}"
     return once(tmp_path_factory, "venv", lambda home: environment_with(home, requirement))
+
+
+@pytest.fixture(scope="session")
+def third_party(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with programs besides that were never written for this project."""
+    programs = (*THIRD_PARTY, "pytest-tinytroupe")  # the last is there already, and has a say in what the others need
+    return once(tmp_path_factory, "third-party", lambda home: environment_with(home, *programs, beneath=python))

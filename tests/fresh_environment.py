@@ -14,6 +14,9 @@ import pytest
 from pytest_tinytroupe.measuring_lock import MeasuringLock
 
 ROOT = Path(__file__).parents[1]
+THIRD_PARTY = ("openai-agents==0.24.0", "instructor==1.17.0", "llm==0.36")
+"""An agent framework, an extractor and a command: of these releases is what tests and ``docs/third_party.md`` tell."""
+
 # The last: nothing is compiled when it is installed, so without it each command would compile all that it imports.
 _OURS = (
     *("PYTEST_", "TINYTROUPE_", "CI", "GITHUB_", "OPENAI_", "FORCE_COLOR", "PY_COLORS", "COLUMNS"),

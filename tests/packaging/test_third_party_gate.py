@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fresh_environment import ROOT, environment_with, run
+from fresh_environment import ROOT, THIRD_PARTY, run
 
 PAGE = (ROOT / "docs" / "third_party.md").read_text(encoding="utf-8")
 
@@ -19,11 +19,8 @@ def block(language: str) -> str:
     return re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1]
 
 
-def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path, python: Path) -> None:
-    # A release that is named, since the figures on the page are of its requests.
-    framework = re.search(r"pip install ([\w-]+==[\d.]+) pytest-tinytroupe", PAGE)[1]
-    python = environment_with(tmp_path / "venv", framework, "pytest-tinytroupe", beneath=python)
-
+def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path, third_party: Path) -> None:
+    assert f"pip install {THIRD_PARTY[0]} pytest-tinytroupe" in PAGE  # whose requests the page's figures are of
     project = tmp_path / "project"
     project.mkdir()
     test = project / "test_guide.py"
@@ -31,7 +28,7 @@ def test_an_agent_framework_is_measured_and_its_regression_caught(tmp_path: Path
     test.write_text(good, encoding="utf-8")
 
     def perf(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(python, "-m", "pytest", "--perf", "-q", *arguments, cwd=project, COLUMNS="80")
+        return run(third_party, "-m", "pytest", "--perf", "-q", *arguments, cwd=project, COLUMNS="80")
 
     kept = perf("--perf-update")
     assert kept.returncode == 0, kept.stdout + kept.stderr

@@ -105,8 +105,9 @@ def test_skips_and_errors_come_through(pytester):
     result.assert_outcomes(passed=2, skipped=2, xfailed=1)
 
 
-def test_trio_is_left_to_anyio(pytester):
+def test_trio_is_left_to_anyio(pytester, monkeypatch):
     pytest.importorskip("trio", reason="trio is not installed: anyio's trio backend was not tried")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:asyncio")
     pytester.makepyfile(
         """
         import pytest, sniffio

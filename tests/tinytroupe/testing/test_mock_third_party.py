@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from fresh_environment import environment_with, run
+from fresh_environment import run
 
 from tinytroupe.testing import MockLLM
-
-PACKAGES = ["openai-agents", "instructor", "llm"]
 
 # Runs in the temporary environment: as it is against the server, wrapped in a MockLLM for interception.
 PROGRAMS = """
@@ -74,13 +72,12 @@ EXPECTED = {
 @pytest.mark.packaging
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_model(tmp_path, python):
-    python = environment_with(tmp_path / "venv", *PACKAGES, "pytest-tinytroupe", beneath=python)
+def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_model(tmp_path, third_party):
     (tmp_path / "programs.py").write_text(PROGRAMS)
     (tmp_path / "scripting.py").write_text(SCRIPTING)
     environment = {"LLM_USER_PATH": str(tmp_path), "HOME": str(tmp_path), "OPENAI_API_KEY": "not-a-real-key"}
 
-    done = run(python, "-c", INTERCEPTED, cwd=tmp_path, **environment)
+    done = run(third_party, "-c", INTERCEPTED, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == EXPECTED
 
@@ -90,7 +87,7 @@ def test_an_agent_framework_an_extractor_and_a_command_run_against_the_mock_mode
     scope["script"](llm)
     with llm.serve() as server:
         environment["OPENAI_BASE_URL"] = server.base_url
-        done = run(python, "-c", OVER_THE_SERVER, cwd=tmp_path, **environment)
+        done = run(third_party, "-c", OVER_THE_SERVER, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == EXPECTED
     llm.verify()
