@@ -79,11 +79,11 @@ def pytester(
 ) -> Iterator[pytest.Pytester]:
     """The built-in `pytester`, several times as fast.
 
-    Hypothesis would be imported anew by each run inside it; the plugins of respx and anyio import httpx at the start of
-    every process. And whatever looks for garbage in such a run, as each
-    measurement of the heap does, would look through all that these tests keep, half a second each time: that is frozen
-    meanwhile, and the run is told that nothing is. Nor does it wait for what tests in other workers measure: none of
-    them is about how long something takes. It is judged as on a developer's machine, wherever these tests run.
+    Hypothesis would be imported anew by each run inside it; the plugins of respx and anyio import httpx at the start
+    of every process. And whatever looks for garbage in such a run, as each measurement of the heap does, would look
+    through all that these tests keep, half a second each time: that is frozen meanwhile, and the run is told that
+    nothing is. Nor does it wait for what tests in other workers measure: none of them is about how long something
+    takes. It is judged as on a developer's machine, wherever these tests run.
     """
     for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
         monkeypatch.delenv(name, raising=False)
