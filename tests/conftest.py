@@ -45,8 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _offline() -> Iterator[None]:
-    """No test of this project reaches anything but 127.0.0.1."""
-    with network_guard():
+    """No test of this project reaches anything but 127.0.0.1, and that without the proxy of the environment, if any."""
+    with network_guard(), pytest.MonkeyPatch.context() as patch:
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost"))))
         yield
 
 
