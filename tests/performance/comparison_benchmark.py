@@ -87,8 +87,10 @@ class Project:
 
     def pytest(self, *arguments: str, injected: str = "", plugins: Sequence[str] = ()) -> Done:
         """Run a session with no other plugins than these, and with those of the environment where none is named."""
-        kept = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
-        told = {"INJECTED": injected, "BASE_URL": self.base_url, "LIMIT": self.limit, "PYTHONDONTWRITEBYTECODE": "1"}
+        # Nothing is compiled when it is installed: without the last, each run would compile all that it imports.
+        left_out = ("CI", "PYTEST_ADDOPTS", "PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
+        told = {"INJECTED": injected, "BASE_URL": self.base_url, "LIMIT": self.limit}
         named = [word for plugin in plugins for word in ("-p", plugin)]
         command = [str(self.python), "-m", "pytest", "-rf", "-p", "no:cacheprovider", *named, *arguments]
         start = time.perf_counter()
@@ -299,10 +301,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=20, help="unchanged sessions of each tool (default: 20)")
     parser.add_argument("--power", type=int, default=5, help="sessions with each regression (default: 5)")
-    parser.add_argument("--rounds", type=int, default=11, help="runs behind each start-up time (default: 11)")
+    parser.add_argument("--rounds", type=int, default=31, help="runs behind each start-up time (default: 31)")
     parser.add_argument("--people", type=int, nargs="+", default=[10, 100], help="of the engine's runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page")
     chosen = parser.parse_args()
+    if chosen.sessions < 2:
+        parser.error("--sessions: at least 2, because false alarms are counted among pairs of sessions")
     found = Found()
     loads = [load_average()]
     with tempfile.TemporaryDirectory() as name:
