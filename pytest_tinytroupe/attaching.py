@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from pytest_tinytroupe import xdist
 from pytest_tinytroupe.baseline import entry_of
 from pytest_tinytroupe.cause import PEOPLE, By
+from pytest_tinytroupe.fresh import FIGURES_ATTRIBUTE
 from pytest_tinytroupe.gate import REPORT_ATTRIBUTE, reason_of
 from pytest_tinytroupe.records import TestRecord
-from pytest_tinytroupe.times import ROUNDS_ATTRIBUTE
 
 if TYPE_CHECKING:
     from pytest_tinytroupe.testrun import TestRun
@@ -72,13 +71,12 @@ def _refuse(run: TestRun, reports: list[pytest.TestReport], passes: int) -> None
 
 
 def attach(run: TestRun, reports: list[pytest.TestReport], main: list[pytest.TestReport]) -> None:
-    """Hang the test's rows on its report; of a child that takes times, its rounds."""
+    """Hang the test's rows on its report; of a child that gives no verdict, its figures."""
     carrier = next((report for report in reports if report.when == "call"), reports[0])
     if carrier.when == "setup" and carrier.passed:  # --setup-only: there was no call
         return
     if not run.passes:
-        rounds = [astuple(each) for each in run.rounds]
-        setattr(carrier, ROUNDS_ATTRIBUTE, rounds)
+        setattr(carrier, FIGURES_ATTRIBUTE, run.figures)
         return
     outcome = _outcome(reports)
     verdicts = run.verdicts

@@ -1,8 +1,8 @@
 """One test alone in a fresh interpreter: the one way in which processes are started for a measurement.
 
 Three things need it: a test with ``isolate=True``, the runs of a baseline of times, and those that confirm or clear a
-suspicion. The child gets the parent's effective options, so that it sees the test as the parent does, and hands its
-reports back through a file (`pytest_tinytroupe.fresh_child`).
+suspicion against a time or a comparison. The child gets the parent's effective options, so that it sees the test as the
+parent does, and hands its reports back through a file (`pytest_tinytroupe.fresh_child`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ import pytest
 
 from pytest_tinytroupe import warned, xdist
 
-Purpose = Literal["whole", "times", "flame"]
+Purpose = Literal["whole", "times", "comparisons", "flame"]
+
+FIGURES_ATTRIBUTE = "tinytroupe_perf_figures"
+"""Attribute of the report by which a child that gives no verdict hands over what it has measured."""
 
 # What a child must not do, or do by itself; options of plugins that are not installed change nothing.
 NEUTRAL: dict[str, Any] = {
@@ -110,8 +113,8 @@ class Job:
     nodeid
         The test.
     purpose
-        ``whole``: all that the test takes, and its verdict. ``times``: rounds of its call, and no verdict. ``flame``:
-        its call under memray, and no verdict.
+        ``whole``: all that the test takes, and its verdict. The others give none: ``times`` is rounds of its call,
+        ``comparisons`` its main pass for what `perf.compare` finds, ``flame`` its call under memray.
     result
         The file for its reports.
     shares
@@ -183,7 +186,9 @@ def run_fresh(
         )
         job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
         command = [sys.executable, *_flags(), "-c", _START, str(job_file)]
-        status = _run(command, config, output, time_limit_s, forwards=forwards)
+        status = _run(
+            command, config.invocation_params.dir, _environment(purpose), output, time_limit_s, forwards=forwards
+        )
         told = _tail(session_output, output)
         if status is None:
             raise FreshError(f"it did not end within {time_limit_s:g} s (--perf-time-limit) and was ended{told}")
@@ -200,6 +205,35 @@ def run_fresh(
     return [_report(config, each) for each in data["reports"]]
 
 
+def figures(item: pytest.Item, purpose: Purpose, *, time_limit_s: float, family: int) -> list[Any]:
+    """Run one test alone in a fresh interpreter, and return what it has measured there: rows of JSON types.
+
+    Parameters
+    ----------
+    item
+        The test.
+    purpose, family
+        As in `Job`.
+    time_limit_s
+        How long the process may take.
+
+    Raises
+    ------
+    FreshError
+        The process crashed, took too long, or the test did not pass there, or measured nothing.
+    """
+    reports = run_fresh(item, purpose, time_limit_s=time_limit_s, shares=False, family=family)
+    for report in reports:
+        if report.failed:
+            raise FreshError(f"it failed there:\n{report.longreprtext}")
+        if report.skipped:
+            raise FreshError(f"it was skipped there: {report.longreprtext}")
+    found = [row for report in reports for row in getattr(report, FIGURES_ATTRIBUTE, ())]
+    if not found:
+        raise FreshError("it ran there, but was not measured")
+    return found
+
+
 def _report(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
     for name in ("location", "longrepr"):  # JSON knows no tuples; pytest insists on these
         if isinstance(data.get(name), list):
@@ -208,14 +242,27 @@ def _report(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
     return report
 
 
-def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: float, *, forwards: bool) -> int | None:
+def _environment(purpose: Purpose) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in _COVERAGE}
+    if purpose != "comparisons":  # which are to find out what is true of any process
+        environment["PYTHONHASHSEED"] = "0"  # else the order of sets, and with it times and memory, is always another
+    return environment
+
+
+def _run(
+    command: list[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    output: Path,
+    time_limit_s: float,
+    *,
+    forwards: bool,
+) -> int | None:
     """Run a command to its end; return its exit status, or None where it took too long.
 
     It never outlives this: it is ended where this is interrupted, and ends itself where this process is killed, which
     closes the pipe between them. Nothing is written to that pipe.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _COVERAGE}
-    environment["PYTHONHASHSEED"] = "0"  # else the order of sets, and with it times and memory, is another in each run
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # what is read may end within a character
     with output.open("wb") as sink, output.open("rb") as written:
 
@@ -227,7 +274,7 @@ def _run(command: list[str], config: pytest.Config, output: Path, time_limit_s: 
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            cwd=config.invocation_params.dir,
+            cwd=directory,
             env=environment,
         )
         try:

@@ -25,6 +25,7 @@ from pytest_tinytroupe.times import NOT_KEPT, TOO_BUSY
 from pytest_tinytroupe.timing import SIGNIFICANCE
 
 if TYPE_CHECKING:
+    from pytest_tinytroupe.fresh import Purpose
     from pytest_tinytroupe.testrun import TestRun
 
 REPORT_ATTRIBUTE = "tinytroupe_perf"
@@ -80,9 +81,9 @@ class Gate:
         check_targets(self.settings)
 
     @property
-    def takes_times(self) -> bool:
-        """Whether this process was started for the rounds of a time, and not for a verdict."""
-        return self.child is not None and self.child.job.purpose == "times"
+    def purpose(self) -> Purpose:
+        """What becomes of a test in this process: ``whole``, unless it was started for something else."""
+        return self.child.job.purpose if self.child is not None else "whole"
 
     @property
     def trace(self) -> str:

@@ -10,6 +10,8 @@
     Nothing, where the pass before imported something: before heap is looked at, because then it was no warm-up.
 ``heap``
     The Python heap, under tracemalloc, which slows the code down; once more where the figure would be news.
+``verdict``
+    Nothing, where the pass before was to be the last, and a comparison has to be confirmed before it is judged.
 ``timed``
     Real time and CPU time, calibrated; in fresh processes only, as often as it takes.
 ``flame``
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_tinytroupe.probe import Probe
     from pytest_tinytroupe.timing import Run
 
-PassName = Literal["main", "sequential", "warm", "leak", "heap", "timed", "flame"]
+PassName = Literal["main", "sequential", "warm", "leak", "heap", "verdict", "timed", "flame"]
 
 
 _HEAP = ("heap_mb", "memory_growth_mb_per_step", "leaked_mb")
@@ -63,7 +65,7 @@ def instruments_of(name: PassName, marker: PerfMarker, probe: Probe, rounds: lis
 
     if name == "heap":
         return [Heap(probe, root, growth=marker.wants("memory_growth_mb_per_step"))]
-    if name in ("warm", "leak"):
+    if name in ("warm", "leak", "verdict"):
         return []  # of leaks what counts is what is left when all is torn down
     if name == "sequential":
         return [Exact(probe)]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_tinytroupe.records import LimitKind, Metric
+    from pytest_tinytroupe.versus import Comparison
 
 
 class Clock(Protocol):
@@ -105,6 +106,7 @@ class Probe:
         self.monitors: list[Any] = []
         self.recorded: list[Metric] = []
         self.limits: dict[str, tuple[LimitKind, float]] = {}
+        self.comparisons: dict[str, Comparison] = {}
         self.notes: list[str] = []
         self.call_is_over = False
         self._last_turns: dict[int, object] = {}

@@ -1,8 +1,8 @@
 """One perf test: takes it through its passes, and raises its verdict.
 
 Each pass (see `pytest_tinytroupe.passes`) is a full set-up, call and teardown with fresh function-scoped fixtures.
-Times are taken in fresh processes before the last pass, and a test with ``isolate=True`` runs in one as a whole. The
-verdict is raised in the call of the last pass, so that a regression is an ordinary failure of the test.
+Times are taken and comparisons confirmed in fresh processes, before the last pass. A test with ``isolate=True`` runs in
+one as a whole. The verdict is raised in the call of the last pass, so that a regression is an ordinary failure.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestRep
         for name in run.upcoming():
             run.begin(name)
             try:
-                if run.last and run.marker.timed and run.timing is None:
-                    run.take_times()
+                if run.last:
+                    run.ask_fresh_processes()
                 # The main pass has shown coverage, and a debugger, what there is to see.
                 with run.gate.sharing(), nullcontext() if name in ("main", "sequential") else untraced():
                     # Only what belongs to this function is torn down between passes: its module's fixtures stay.

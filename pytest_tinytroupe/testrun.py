@@ -7,14 +7,15 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_tinytroupe import coroutines, xdist
 from pytest_tinytroupe.baseline_file import BaselineError
 from pytest_tinytroupe.cause import By, cause_of
+from pytest_tinytroupe.comparisons import compare_again
 from pytest_tinytroupe.environment import machine_key
 from pytest_tinytroupe.gate import Gate
 from pytest_tinytroupe.instruments import Instrument, Reading
@@ -27,6 +28,7 @@ from pytest_tinytroupe.records import Metric, Site, Tier, Timeline, TurnSpan, Ve
 from pytest_tinytroupe.times import metrics_of, settled, take_times, tolerances
 from pytest_tinytroupe.timing import WARMUP, Run, Timing, enough, expected_s
 from pytest_tinytroupe.verdict import judge_all
+from pytest_tinytroupe.versus import Comparison
 
 if TYPE_CHECKING:
     from pytest_tinytroupe.instruments.leaks import Leaks
@@ -36,7 +38,7 @@ KEPT = "no world took a step in the sequential pass: what the main pass has done
 
 
 class TestRun:
-    """One perf test from its first pass to its verdict, or, in a child that takes times, to its last round."""
+    """One perf test from its first pass to its verdict, or, in a child that gives none, to its last figure."""
 
     __test__ = False
     runnable = staticmethod(coroutines.runnable)
@@ -46,17 +48,19 @@ class TestRun:
         self.item = item
         self.marker = marker
         self.nodeid = xdist.nodeid_of(item)
-        self.passes = () if gate.takes_times or gate.trace else plan(marker)
+        self.passes: list[PassName] = list(plan(marker)) if gate.purpose == "whole" else []
+        self._begun = 0
         self.current: PassName = "main"
         self.body_passed = False
         self._seeded = ""
         self._properties = list(item.user_properties)
         self._cold = False
-        self._once_more = False
         self.heaps: list[Reading] = []
         self.metrics: dict[PassName, list[Metric]] = {}
         self.rounds: list[Run] = []
         self.timing: Timing | None = None
+        self.comparisons: dict[str, Comparison] = {}
+        self._compared_again = False
         self.remarks: dict[str, str] = {}
         self.timelines: list[Timeline] = []
         self.notes: list[str] = []
@@ -86,22 +90,31 @@ class TestRun:
     @property
     def last(self) -> bool:
         """Whether this is the last pass as far as is known; of rounds nobody knows beforehand."""
-        return self.current == self.passes[-1] and not self._once_more if self.passes else False
+        return bool(self.passes) and self._begun == len(self.passes)
+
+    @property
+    def figures(self) -> list[tuple[Any, ...]]:
+        """What a child that gives no verdict has measured."""
+        if self.gate.purpose == "comparisons":
+            return [(name, *astuple(found)) for name, found in self.comparisons.items()]
+        return [astuple(each) for each in self.rounds]
 
     def upcoming(self) -> Iterator[PassName]:
         """Yield the passes, or warm-up and rounds until there are enough of them."""
-        if self.passes:
-            for name in self.passes:
+        if self.gate.purpose == "whole":
+            for name in self.passes:  # there may be more on the way
                 if self._cold and (name == "heap" or (name == "leak" and self.leaks is None)):
                     yield "warm"
+                self._begun += 1
                 yield name
-            if self._once_more:
-                self._once_more = False
-                yield "heap"
-            return
-        if self.gate.trace:
+        elif self.gate.purpose == "comparisons":
+            yield "main"
+        elif self.gate.purpose == "flame":
             yield "flame"
-            return
+        else:
+            yield from self._rounds()
+
+    def _rounds(self) -> Iterator[PassName]:
         from pytest_tinytroupe.instruments.timed import set_aside
 
         for _ in range(WARMUP if self.marker.warmup is None else self.marker.warmup):
@@ -129,14 +142,35 @@ class TestRun:
         if self.current == "leak" and self.leaks is not None:
             self.leaks.look()
 
-    def take_times(self) -> None:
-        """Take the times that the marker asks for, in fresh processes.
+    def ask_fresh_processes(self) -> None:
+        """Measure what only fresh processes can tell, once: times, and whether comparisons have to miss their limits.
 
         Raises
         ------
         FreshError, LockError
             They could not be measured.
         """
+        if self._has_suspicions():
+            self._compare_again()
+        if self.marker.timed and self.timing is None:
+            self._take_times()
+
+    def _has_suspicions(self) -> bool:
+        """Whether a comparison has missed its limit, in this process only so far."""
+        return not self._compared_again and not all(found.met for found in self.comparisons.values())
+
+    def _compare_again(self) -> None:
+        self._compared_again = True
+        suspicions = {name: found for name, found in self.comparisons.items() if not found.met}
+        for name, confirmed in compare_again(self.gate, self.item, suspicions).items():
+            self.comparisons[name] = confirmed.median
+            self.metrics["main"] = [
+                replace(each, value=confirmed.median.lower) if each.name == name else each
+                for each in self.metrics["main"]
+            ]
+            self.notes = [f"{name}: {confirmed.told}" if each.startswith(f"{name}: ") else each for each in self.notes]
+
+    def _take_times(self) -> None:
         try:
             stored = self.gate.baselines.runs(self.file, self.test) if self.marker.baseline else {}
         except BaselineError:
@@ -187,6 +221,7 @@ class TestRun:
         if self.current == "main":
             self.people, self.steps = probe.by_person(), probe.by_step()
             self.limits.update({name: [limit] for name, limit in probe.limits.items()})
+            self.comparisons = dict(probe.comparisons)
             if not stepped:
                 self.remarks["speedup"] = "no world took a step, and only worlds can be told to step sequentially"
 
@@ -207,8 +242,11 @@ class TestRun:
         changed = changed_since(self.item, self.marker)
         if changed:
             return changed
-        self._once_more = self.current == "heap" and len(self.heaps) == 1 and self._doubts_heap()
-        return "" if self._once_more else self._judge()
+        if self.current == "heap" and len(self.heaps) == 1 and self._doubts_heap():
+            self.passes.append("heap")
+        elif self._has_suspicions():  # there was no later pass before which to look into them
+            self.passes.append("verdict")
+        return self._judge() if self.last else ""
 
     def _doubts_heap(self) -> bool:
         """Whether heap is to be looked at once more, and the lower peak to count.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_tinytroupe import fresh
 from pytest_tinytroupe.environment import machine_key
-from pytest_tinytroupe.fresh import FreshError
 from pytest_tinytroupe.metrics import TIMED
 from pytest_tinytroupe.records import Metric, Verdict
 from pytest_tinytroupe.timing import SIGNIFICANCE, Run, Timing, expected_s, measured_s, p_value, run_of, take, tolerance
@@ -25,9 +24,6 @@ TOO_BUSY = "beyond its tolerance, but not judged: others had the cores"
 
 NOT_KEPT = "no baseline was taken: others had the cores"
 """The remark on times whose runs were not fit to be kept."""
-
-ROUNDS_ATTRIBUTE = "tinytroupe_perf_rounds"
-"""Attribute of the report by which a child hands over the rounds it has measured."""
 
 
 def take_times(
@@ -114,16 +110,7 @@ def settled(verdict: Verdict, timing: Timing, family: int) -> Verdict:
 
 
 def _sample(gate: Gate, item: pytest.Item) -> Run:
-    limit_s = gate.settings.time_limit_s
-    reports = fresh.run_fresh(item, "times", time_limit_s=limit_s, shares=False, family=gate.family)
-    for report in reports:
-        if report.failed:
-            raise FreshError(f"it failed there:\n{report.longreprtext}")
-        if report.skipped:
-            raise FreshError(f"it was skipped there: {report.longreprtext}")
-    rounds = [row for report in reports for row in getattr(report, ROUNDS_ATTRIBUTE, ())]
-    if not rounds:
-        raise FreshError("it ran there, but was not measured")
+    rounds = fresh.figures(item, "times", time_limit_s=gate.settings.time_limit_s, family=gate.family)
     return run_of([Run(*row) for row in rounds])
 
 

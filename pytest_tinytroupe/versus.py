@@ -65,6 +65,14 @@ class Comparison:
         """Whether the lower bound reaches what was wanted."""
         return self.lower >= self.min_ratio
 
+    @property
+    def told(self) -> str:
+        """All of it in words."""
+        return (
+            f"{self.ratio:.3g}x as fast (95 % bounds {self.lower:.3g}x to {self.upper:.3g}x, "
+            f"{self.rounds} rounds), at least {self.min_ratio:g}x wanted"
+        )
+
 
 def compare(
     baseline: Callable[[], object],

@@ -128,7 +128,8 @@ def failure_message(
         lines.append(f"If this is meant, make it the baseline: {command.accepting([nodeid])}")
     else:
         lines.append(
-            "If this is meant, change the limit in the test's perf marker; --perf-update does not lift limits."
+            "If this is meant, change the limit in the test's perf marker or perf.compare; "
+            "--perf-update does not lift limits."
         )
     return "\n".join(lines)
 
