@@ -23,6 +23,9 @@ def error_report(item: pytest.Item, text: str) -> pytest.TestReport:
     """Return a report that says why a test could not be measured: an error, as if its set-up had failed."""
     call = pytest.CallInfo.from_call(lambda: pytest.fail(text, pytrace=False), when="setup")
     report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    if not report.failed:  # that a test is expected to fail excuses its verdict, not that there is none
+        vars(report).pop("wasxfail", None)
+        report.outcome, report.longrepr = "failed", text
     return report
 
 

@@ -152,9 +152,9 @@ class Perf:
         computes is timed in CPU time, what waits or computes in several threads in real time. The test
         fails unless the lower bound (by ranks) of the median of the paired ratios reaches `min_ratio`; as long as the
         bounds lie on both sides of it, the rounds are doubled, up to 16 times as many, and to 64 times within 10 s.
-        All looks together, a bound is exceeded with a probability of at most 5 %. With ``--perf``, what misses
-        `min_ratio` has to miss it in fresh processes, too: now and then a process is slower at one of two things from
-        its start to its end.
+        All looks together, a bound is exceeded with a probability of at most 5 %. In a test that is
+        measured, what misses `min_ratio` has to miss it in fresh processes, too: now and then a process is slower at
+        one of two things from its start to its end.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class Perf:
         Raises
         ------
         AssertionError
-            It is not met, in a run without ``--perf``; with it the verdict fails the test.
+            It is not met, in a test that is not measured; else the verdict fails the test.
         TypeError
             One of them is a coroutine or generator function, or returns a coroutine: calling it runs nothing.
         ValueError

@@ -15,7 +15,7 @@ import pytest
 from pytest_tinytroupe import _pytest_private, flames, xdist
 from pytest_tinytroupe.attaching import adopt, attach, attach_error, error_report, one_set
 from pytest_tinytroupe.command_line import tell
-from pytest_tinytroupe.fresh import FreshError, run_fresh
+from pytest_tinytroupe.fresh import FreshError, has_failed, run_fresh
 from pytest_tinytroupe.gate import Gate
 from pytest_tinytroupe.measuring_lock import LockError
 from pytest_tinytroupe.phases import CHILD, GATE, MARKER, RUN, forget_probe
@@ -87,11 +87,6 @@ def _isolated(gate: Gate, item: pytest.Item, nextitem: pytest.Item | None) -> li
     return reports if failed_teardown is None else [*reports, failed_teardown]
 
 
-def _settled(report: pytest.TestReport) -> bool:
-    """Whether a test has failed, whoever said so; what is marked ``xfail(strict=True)`` may yet fail by its verdict."""
-    return report.failed and not str(report.longrepr).startswith("[XPASS(strict)]")
-
-
 def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
     """Take a test through its passes in this process."""
     item, taken = run.item, list[list[pytest.TestReport]]()
@@ -114,7 +109,7 @@ def _measured(run: TestRun, nextitem: pytest.Item | None) -> list[pytest.TestRep
                 reports = [error_report(item, run.problem)]
             taken.append(reports)
             stopped = bool(item.session.shouldstop or item.session.shouldfail)
-            if stopped or not run.body_passed or run.subtest_failed or any(map(_settled, reports)):
+            if stopped or not run.body_passed or run.subtest_failed or any(map(has_failed, reports)):
                 break
         if not run.last or run.problem:
             failed_teardown = _pytest_private.tear_down_to(item, nextitem)

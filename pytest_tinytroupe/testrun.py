@@ -168,7 +168,10 @@ class TestRun:
                 replace(each, value=confirmed.median.lower) if each.name == name else each
                 for each in self.metrics["main"]
             ]
-            self.notes = [f"{name}: {confirmed.told}" if each.startswith(f"{name}: ") else each for each in self.notes]
+            self.notes = [
+                f"{name}: {confirmed.told}" if each == f"{name}: {confirmed.first.told}" else each
+                for each in self.notes
+            ]
 
     def _take_times(self) -> None:
         try:
