@@ -113,7 +113,8 @@ def test_a_result_with_something_missing(tmp_path):
     ],
 )
 def test_a_test_that_fares_differently_in_a_fresh_process(monkeypatch, outcome, text, message):
-    report = SimpleNamespace(failed=outcome == "failed", skipped=outcome == "skipped", longreprtext=text)
+    longrepr = ("test_it.py", 1, text) if outcome == "skipped" else text
+    report = pytest.TestReport("test_it", ("test_it.py", 0, "test_it"), {}, outcome, longrepr, "call")
     monkeypatch.setattr(times.fresh, "run_fresh", lambda *_, **__: [report])
     gate = SimpleNamespace(settings=SimpleNamespace(time_limit_s=1.0), family=1)
     with pytest.raises(FreshError) as caught:
