@@ -375,3 +375,15 @@ def test_a_parallel_run_measures_alone_and_gives_the_same(pytester):
     assert lines.count("in") == 2
     assert all(lines[place + 1] == "out" for place, line in enumerate(lines) if line == "in")
     result.stdout.fnmatch_lines(["*test_it.py::test_cpu?0?*", "*  cpu_s * ok"])
+
+
+def test_what_is_expected_to_fail_strictly_is_timed_all_the_same(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.xfail(strict=True)
+        @pytest.mark.perf(max_cpu_s=0, rounds=2)
+        def test_it(): sum(range(10**5))
+        """
+    )
+    run(pytester).assert_outcomes(xfailed=1)
